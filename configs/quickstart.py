@@ -1,0 +1,122 @@
+"""GASM-CAST, small, on rendered videos: the whole way from video files to a report on a laptop.
+
+  python launch/main.py --config configs/quickstart.py --workdir runs/quickstart
+
+Cost: about 8 minutes on 2 cores. Expected: see README.md.
+The argument names the streams, for comparison: configs/quickstart.py:semantic, configs/quickstart.py:motion.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: streams=both|semantic|motion, runlocal (a run of seconds, to see that it works)."""
+  arguments = common.options(arg, streams="both", runlocal=False)
+  config = ConfigDict()
+  config.job = "generate,train,evaluate,report"
+  config.system = "gasmcast"
+  config.seed = 0
+
+  config.generate = ConfigDict(
+    {
+      "seed": 0,
+      "train": 1500,
+      "validation": 240,
+      "test": 300,
+      "height": 80,
+      "width": 88,
+      "frames_min": 18,
+      "frames_max": 24,
+      "fps": 12,
+    }
+  )
+  config.data = ConfigDict(
+    {
+      "root": "data/moving_objects",
+      "classes": 12,
+      "global_batch": 16,
+      "frames": 16,
+      "size": 64,
+      "short_side": 80,
+      "augmentation": common.augmentation(),
+      "workers": 0,
+      "threads": 2,
+      "prefetch": 4,
+      "cache_bytes": 1_000_000_000,
+    }
+  )
+  config.data.augmentation.scale = (0.7, 0.9)
+  config.data.augmentation.ratio = (0.9, 1.1)
+
+  config.model = ConfigDict(
+    {
+      "variant": "efficient",
+      "fusion": common.fusion(),
+      "semantic": {
+        "name": "dinov3",
+        "trainable": True,
+        "width": 64,
+        "depth": 3,
+        "heads": 4,
+        "mlp_width": 128,
+        "patch": 8,
+        "registers": 4,
+        "gated_mlp": False,
+        "image_size": 64,
+        "layer_scale": 1.0,
+      },
+      "motion": {
+        "name": "r3d",
+        "trainable": True,
+        "widths": (16, 32, 64, 128),
+        "blocks": (1, 1, 1, 1),
+        "mode": "atrous",
+        "norm": "group",
+        "image_size": 32,
+        "stem_stride": 2,
+        "differences": True,
+      },
+      "dtype": "float32",
+      "label_smoothing": 0.1,
+      "auxiliary_weight": 0.2,
+      "max_trainable": 20_000_000,
+    }
+  )
+  config.model.fusion.streams = arguments.streams
+  config.model.fusion.bottleneck = 64
+  config.model.fusion.heads = 4
+  config.model.fusion.bcast_ffn_ratio = 2.0
+  config.model.fusion.auxiliary = True
+
+  config.optim = common.optim()
+  config.optim.lr = 3e-3
+  config.optim.warmup_steps = "50 steps"
+  config.optim.weight_decay = 0.02
+
+  config.train = ConfigDict(
+    {
+      "steps": "8 epochs",
+      "log_every": "20 steps",
+      "validate_every": "1 epochs",
+      "checkpoint_every": "100 steps",
+      "best_metric": "top1",
+      "best_mode": "max",
+      "patience": 0,
+      "max_non_finite": 5,
+      "max_error_share": 0.05,
+    }
+  )
+  config.evaluate = ConfigDict({"splits": ("validation", "test"), "attention_clips": 4})
+  config.sharding = ConfigDict({"model": 1})
+
+  if arguments.runlocal:
+    config.data.root = "data/moving_objects_tiny"
+    config.generate.update({"train": 24, "validation": 12, "test": 12})
+    config.data.global_batch = 8
+    config.train.update({"steps": "4 steps", "log_every": "1 steps", "validate_every": "2 steps"})
+    config.train.checkpoint_every = "2 steps"
+    config.optim.warmup_steps = "1 steps"
+    config.evaluate.attention_clips = 1
+  return config

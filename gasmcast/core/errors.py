@@ -1,0 +1,34 @@
+"""The errors a user can mend. Each message names the rule, the numbers seen and the remedy.
+
+`launch/main.py` prints them as one line and exits with `EXIT_USER`; every other exception is a defect of
+gasmcast or of the machine and exits with `EXIT_DEFECT`. Constructors take one message, so that an error
+raised in a data worker can be pickled back to the parent.
+"""
+
+EXIT_DONE = 0
+EXIT_DEFECT = 1
+EXIT_USER = 2
+
+
+class UserError(Exception):
+  """Something outside the code has to change: a field, a file, a folder, a machine."""
+
+
+class ConfigError(UserError):
+  """A configuration field is unknown, of the wrong type, or impossible beside another."""
+
+
+class DataError(UserError):
+  """An annotation, a video or a data folder is missing or can't be used."""
+
+
+class WeightsError(UserError):
+  """Weights are missing, damaged, or of another network."""
+
+
+class WorkdirError(UserError):
+  """A working directory holds another run, a damaged run, or can't be written."""
+
+
+class TrainingError(UserError):
+  """Training can't go on: non-finite losses, too many unreadable clips."""

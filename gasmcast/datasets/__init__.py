@@ -1,0 +1,1 @@
+"""Annotations into `core.types.Dataset`, one file a data set. Imports no jax."""

@@ -1,0 +1,1 @@
+"""Data sets made by our own code, whose right answers are known by construction."""

@@ -1,0 +1,45 @@
+"""From the tokens of a clip to one vector."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from gasmcast.layers.attention import masked_softmax, split_heads
+from gasmcast.layers.contract import contract
+from gasmcast.layers.dense import Dense
+
+
+def mean_pool(x: Float[Array, "B T N D"]) -> Float[Array, "B D"]:
+  """The mean over time and tokens, in float32."""
+  return x.astype(jnp.float32).mean((1, 2))
+
+
+class AttentivePooling(nn.Module):
+  """Each of `heads` learned queries chooses tokens by their keys and sums its own group of their channels.
+
+  Attributes:
+    heads: K, queries and groups of channels; divides the width of the tokens and `key_width`.
+    key_width: of the keys, all heads together.
+    time_bias: a learned logit for each head and time, without which the order of frames is invisible here.
+    dtype: of the computation.
+  """
+
+  heads: int
+  key_width: int
+  time_bias: bool = True
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B T N D"]) -> tuple[Float[Array, "B D"], Float[Array, "B K T*N"]]:
+    """The float32 vector, and the weights over the tokens in the order of time, then place."""
+    batch, time, tokens, width = x.shape
+    keys = Dense(self.key_width, dtype=self.dtype, name="key")(nn.LayerNorm(dtype=jnp.float32, name="norm")(x))
+    keys = split_heads(keys.reshape(batch, time * tokens, -1), self.heads)
+    query = self.param("query", nn.initializers.normal(0.02), (self.heads, keys.shape[-1]))
+    logits = contract("bkne,ke->bkn", keys, query.astype(self.dtype)) * keys.shape[-1] ** -0.5
+    if self.time_bias:
+      bias = self.param("time_bias", nn.initializers.zeros, (self.heads, time))
+      logits = logits + jnp.repeat(bias, tokens, axis=1)
+    weights = masked_softmax(logits, None)
+    values = split_heads(x.reshape(batch, time * tokens, width), self.heads)
+    return contract("bkn,bkne->bke", weights.astype(x.dtype), values).reshape(batch, width), weights

@@ -1,0 +1,186 @@
+"""What all jobs share: the checked configuration, the working directory, and what is built from them when needed.
+
+Everything that can be refused without work is refused when the experiment is made: unknown fields, wrong types, values
+that are impossible together, a batch that the devices can't share.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from rich.console import Console
+
+from gasmcast.core import rules
+from gasmcast.core.config import parse, require, to_dict
+from gasmcast.core.durations import resolve
+from gasmcast.core.errors import DataError
+from gasmcast.core.types import Dataset
+from gasmcast.datasets import something_something
+from gasmcast.datasets.generated.moving_objects import Recipe
+from gasmcast.systems import gasmcast_system
+from gasmcast.systems.gasmcast import require_trainable
+from gasmcast.training.config import TrainConfig
+from gasmcast.training.sharding import make_mesh
+from gasmcast.videos.pipeline import DataConfig
+
+# What may differ when a run is resumed: it changes speed, place or reporting, not the result.
+_INCIDENTAL_DATA = ("root", "workers", "threads", "prefetch", "cache_bytes")
+_INCIDENTAL_TRAIN = ("log_every", "checkpoint_every")
+_DURATIONS = ("steps", "log_every", "validate_every", "checkpoint_every")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+  """What evaluation looks at.
+
+  Attributes:
+    splits: to be evaluated, in this order; the report is about the last one.
+    attention_clips: examples whose attention is drawn.
+  """
+
+  splits: tuple[str, ...] = ("validation", "test")
+  attention_clips: int = 4
+
+  def __post_init__(self):
+    unknown = set(self.splits) - set(something_something.SPLITS)
+    require(
+      bool(self.splits) and not unknown,
+      f"config.evaluate.splits = {self.splits}: name one or more of {', '.join(something_something.SPLITS)}.",
+    )
+    require(self.attention_clips >= 0, f"config.evaluate.attention_clips = {self.attention_clips}; use 0 or more.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fields:
+  """The top level of a config, still untyped below."""
+
+  job: str
+  system: str
+  seed: int
+  data: dict[str, Any]
+  model: dict[str, Any]
+  optim: dict[str, Any]
+  train: dict[str, Any]
+  generate: dict[str, Any] | None = None
+  evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
+  sharding: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Experiment:
+  """A configuration in a working directory.
+
+  Args:
+    config: the tree of the config file with its overrides.
+    workdir: holds everything of the run.
+    command: as it was typed, for the records.
+
+  Raises:
+    ConfigError: the configuration can't work.
+  """
+
+  def __init__(self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None):
+    self.raw = to_dict(config)
+    self.workdir = pathlib.Path(workdir)
+    self.command = command
+    self.console = console or Console()
+    fields = parse(_Fields, dict(self.raw), "config")
+    require(fields.system == "gasmcast", f"config.system = {fields.system!r} is no system; use 'gasmcast'.")
+    self.job, self.seed = fields.job, fields.seed
+    data = dict(fields.data)
+    require(
+      isinstance(data.get("classes"), int) and data["classes"] >= 2,
+      f"config.data.classes = {data.get('classes')!r}: the number of classes is a whole number of at least 2.",
+    )
+    self.data_root, self.class_count = pathlib.Path(data.pop("root", "")), data.pop("classes")
+    self.data = parse(DataConfig, data, "config.data")
+    self.recipe = None if fields.generate is None else parse(Recipe, fields.generate, "config.generate")
+    self.model = gasmcast_system.parse_model(fields.model)
+    self.evaluate = parse(EvaluateConfig, fields.evaluate, "config.evaluate")
+    self._fields = fields
+    self._train_config(steps_per_epoch=1)  # refuses wrong fields before the data are there
+    self.mesh.size  # noqa: B018  refuses an impossible arrangement of devices
+    self._check_batch()
+    self._check_model()
+
+  @functools.cached_property
+  def mesh(self) -> Mesh:
+    """All devices."""
+    return make_mesh(self._fields.sharding.get("model", 1))
+
+  def dataset(self, split: str) -> Dataset:
+    """One split of the data set.
+
+    Raises:
+      DataError: it can't be used, or has another number of classes than the configuration.
+    """
+    dataset = something_something.load(self.data_root, split)
+    classes = len(dataset.classes[gasmcast_system.LABEL])
+    if classes != self.class_count:
+      raise DataError(
+        f"{self.data_root} has {classes} classes and config.data.classes is {self.class_count}; correct either."
+      )
+    return dataset
+
+  def system(self, class_names: tuple[str, ...]) -> gasmcast_system.GasmCastSystem:
+    """The model, its loss and its metrics for these classes."""
+    return gasmcast_system.GasmCastSystem(self.model, class_names)
+
+  def train_config(self, train: Dataset) -> TrainConfig:
+    """The training with its durations in steps of this data set."""
+    return self._train_config(max(1, len(train.examples) // self.data.global_batch))
+
+  def next_commands(self) -> list[str]:
+    """What one may try next."""
+    return [
+      "python launch/main.py --config configs/quickstart.py:motion --workdir runs/motion     # one stream alone",
+      f"python launch/main.py --config configs/quickstart.py --workdir {self.workdir} --job count",
+      "python launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count",
+    ]
+
+  def identity(self, train: Dataset, config: TrainConfig) -> dict[str, Any]:
+    """What decides the result of a run: a working directory is resumed only if this is equal."""
+    data = {key: value for key, value in to_dict(self.data).items() if key not in _INCIDENTAL_DATA}
+    training = {key: value for key, value in to_dict(config).items() if key not in (*_INCIDENTAL_TRAIN, "sharding")}
+    return {
+      "config": {"system": "gasmcast", "data": data, "model": to_dict(self.model), "train": training},
+      "data": train.fingerprint,
+    }
+
+  def _train_config(self, steps_per_epoch: int) -> TrainConfig:
+    values = resolve(self._fields.train, steps_per_epoch, "config.train", _DURATIONS)
+    optim = resolve(self._fields.optim, steps_per_epoch, "config.optim", ("warmup_steps",))
+    return parse(
+      TrainConfig, values | {"seed": self.seed, "optim": optim, "sharding": self._fields.sharding}, "config.train"
+    )
+
+  def _check_batch(self) -> None:
+    devices, batch = self.mesh.shape["data"], self.data.global_batch
+    require(
+      batch % devices == 0,
+      f"config.data.global_batch = {batch} is not divisible by the {devices} devices of the data axis; use a multiple "
+      f"of {devices}, for example {-(-batch // devices) * devices}.",
+    )
+
+  def _check_model(self) -> None:
+    """Traces the model without allocating anything: impossible shapes and a blown budget are refused here."""
+    params = self.abstract_variables["params"]
+    if self.model.max_trainable:
+      trained, _ = rules.partition(params, self.any_system.trainable, "config.model")
+      parts = {name.removeprefix("fusion/"): leaf for name, leaf in trained.items()}
+      require_trainable(rules.unflatten(parts), self.model.max_trainable)
+
+  @functools.cached_property
+  def any_system(self) -> gasmcast_system.GasmCastSystem:
+    """The system for the configured number of classes, their names being their numbers."""
+    return self.system(tuple(map(str, range(self.class_count))))
+
+  @functools.cached_property
+  def abstract_variables(self) -> Any:
+    """Names, shapes and types of all variables; nothing is allocated."""
+    batch = gasmcast_system.example_batch(self.data.frames, self.data.size)
+    return jax.eval_shape(self.any_system.init, jax.random.key(0), batch)

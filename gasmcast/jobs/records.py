@@ -1,0 +1,71 @@
+"""What a working directory says of how it came about: config.json, environment.json, command.txt."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+
+import jax
+
+from gasmcast.core.errors import WorkdirError
+from gasmcast.core.manifest import atomic_file, write_json
+from gasmcast.jobs.experiment import Experiment
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
+
+
+def versions() -> dict[str, str]:
+  """Versions of Python, of gasmcast and of the libraries that results depend on."""
+  packages = {name: importlib.metadata.version(name) for name in ("gasmcast", *_PACKAGES) if _installed(name)}
+  return {"python": platform.python_version(), **packages}
+
+
+def write(experiment: Experiment) -> None:
+  """Writes the records, on process 0.
+
+  Raises:
+    WorkdirError: the folder can't be made or written.
+  """
+  if jax.process_index():
+    return
+  workdir = experiment.workdir
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / "config.json", experiment.raw)
+    write_json(workdir / "environment.json", _environment())
+    with atomic_file(workdir / "command.txt") as file:
+      file.write((experiment.command + "\n").encode("utf-8"))
+  except OSError as error:
+    raise WorkdirError(f"{workdir} can't be written ({error.strerror}); choose another --workdir.") from error
+
+
+def _environment() -> dict[str, object]:
+  devices = jax.devices()
+  return {
+    "versions": versions(),
+    "platform": platform.platform(),
+    "cores": os.cpu_count(),
+    "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+    "processes": jax.process_count(),
+    "revision": _revision(),
+  }
+
+
+def _revision() -> str:
+  """The git revision of the checkout, with "+changes" where it was edited; "" outside a checkout."""
+  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
+  try:
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+  except (OSError, subprocess.CalledProcessError):
+    return ""
+  return head + ("+changes" if changed.strip() else "")
+
+
+def _installed(name: str) -> bool:
+  try:
+    importlib.metadata.version(name)
+  except importlib.metadata.PackageNotFoundError:
+    return False
+  return True

@@ -1,0 +1,114 @@
+"""Job report: turns the files of a working directory into report/index.html, and says where everything is."""
+
+import json
+import math
+
+import numpy as np
+from rich.panel import Panel
+from rich.table import Table
+
+from gasmcast.core import rules
+from gasmcast.core.errors import WorkdirError
+from gasmcast.core.manifest import read_json
+from gasmcast.jobs.experiment import Experiment
+from gasmcast.metrics.classification import confident_mistakes
+from gasmcast.reports.attention import AttentionExample
+from gasmcast.reports.html import Report, Run, write_report
+
+_SCORES_SHOWN = 5
+
+
+def run(experiment: Experiment) -> None:
+  """Writes the report about the last of `config.evaluate.splits`.
+
+  Raises:
+    WorkdirError: the working directory has not been evaluated.
+  """
+  workdir, split = experiment.workdir, experiment.evaluate.splits[-1]
+  if not (workdir / "metrics.json").is_file() or not (workdir / "evaluation" / f"{split}.npz").is_file():
+    raise WorkdirError(f"{workdir} has no evaluation of the split {split!r}; run --job evaluate with the same --workdir.")
+  metrics, names = read_json(workdir / "metrics.json"), read_json(workdir / "evaluation" / f"{split}.json")
+  with np.load(workdir / "evaluation" / f"{split}.npz", allow_pickle=False) as file:
+    arrays = dict(file)
+  page = write_report(workdir / "report", _report(experiment, split, metrics["meta"], names, arrays))
+  _say_where(experiment, metrics, page)
+
+
+def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays: dict[str, np.ndarray]) -> Report:
+  flat = rules.flatten(experiment.abstract_variables["params"])
+  trained = rules.match(list(flat), experiment.any_system.trainable, "config.model")
+  parameters = {"trainable": 0, "frozen": 0}
+  for name, leaf in flat.items():
+    parameters["trainable" if trained[name] else "frozen"] += math.prod(leaf.shape)
+  read = np.isfinite(arrays["logits"]).all(-1)
+  probabilities = _softmax(arrays["logits"])
+  sums = rules.unflatten({name.removeprefix("sums/"): leaf for name, leaf in arrays.items() if name.startswith("sums/")})
+  records = (experiment.workdir / "metrics.jsonl").read_text("utf-8").splitlines()
+  depths = arrays["right_by_depth"]
+  return Report(
+    run=Run(
+      command=meta["command"],
+      step=meta["step"],
+      data=names["data"],
+      fingerprint=names["fingerprint"],
+      versions=meta["versions"],
+      parameters=parameters,
+    ),
+    split=split,
+    class_names=names["classes"],
+    sums=sums,
+    records=[json.loads(line) for line in records],
+    pairs={kind: [tuple(pair) for pair in pairs] for kind, pairs in names["pairs"].items()},
+    depth_hits=[*map(float, depths), float(np.trace(sums["confusion"]))] if len(depths) else (),
+    mistakes=confident_mistakes(arrays["ids"][read], arrays["labels"][read], probabilities[read], names["classes"]),
+    attention=_attention(names["classes"], arrays),
+    unreadable=int(arrays["unreadable"]),
+  )
+
+
+def _attention(class_names: list[str], arrays: dict[str, np.ndarray]) -> list[AttentionExample]:
+  if "attention/frames" not in arrays:
+    return []
+  layers = sorted(name for name in arrays if name.startswith("attention/layer"))
+  probabilities = _softmax(arrays["attention/logits"])
+  examples = []
+  for row, label in enumerate(arrays["attention/labels"]):
+    order = np.argsort(-probabilities[row])[:_SCORES_SHOWN]
+    examples.append(
+      AttentionExample(
+        id=str(arrays["attention/ids"][row]),
+        frames=arrays["attention/frames"][row],
+        patch_attention=arrays["attention/patches"][row],
+        segment_attention=arrays["attention/segments"][row],
+        time_attention={name.removeprefix("attention/"): arrays[name][row] for name in layers},
+        true=class_names[label],
+        predictions=[(class_names[c], float(probabilities[row, c])) for c in order],
+      )
+    )
+  return examples
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+  logits = logits.astype(np.float64)
+  exponents = np.exp(logits - logits.max(-1, keepdims=True))
+  return exponents / exponents.sum(-1, keepdims=True)
+
+
+def _say_where(experiment: Experiment, metrics: dict, page) -> None:
+  workdir, console = experiment.workdir, experiment.console
+  table = Table.grid(padding=(0, 2))
+  for split, numbers in metrics["splits"].items():
+    table.add_row(
+      split,
+      f"top-1 [bold]{100 * numbers['top1']:.1f} %[/]   top-5 {100 * numbers['top5']:.1f} %   "
+      f"{numbers['examples']:.0f} clips, step {metrics['meta']['step']}",
+    )
+  table.add_row()
+  table.add_row("report", str(page))
+  table.add_row("numbers", str(workdir / "metrics.json"))
+  table.add_row("curves", f"{workdir / 'metrics.jsonl'}   (or: tensorboard --logdir {workdir / 'tensorboard'})")
+  table.add_row("checkpoints", str(workdir / "checkpoints"))
+  console.print(Panel(table, title=str(workdir), title_align="left", expand=False))
+  console.print("Next:")
+  for line in experiment.next_commands():
+    console.print(f"  {line}", highlight=False, soft_wrap=True)

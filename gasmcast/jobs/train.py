@@ -1,0 +1,27 @@
+"""Job train: trains the system on the train split, validates, keeps checkpoints; the same command resumes."""
+
+import jax
+
+from gasmcast.jobs import records
+from gasmcast.jobs.experiment import Experiment
+from gasmcast.training.loop import fit
+from gasmcast.videos.pipeline import evaluation_batches, train_batches
+
+
+def run(experiment: Experiment) -> None:
+  """Data, records, loop. Raises what `training.loop.fit` raises."""
+  train, validation = experiment.dataset("train"), experiment.dataset("validation")
+  config = experiment.train_config(train)
+  system = experiment.system(train.classes["action"])
+  place = {"process": jax.process_index(), "processes": jax.process_count()}
+  records.write(experiment)
+  fit(
+    system,
+    lambda step: train_batches(train, experiment.data, experiment.seed, start_step=step, **place),
+    lambda: evaluation_batches(validation, experiment.data, **place),
+    config,
+    experiment.workdir,
+    experiment.identity(train, config),
+    mesh=experiment.mesh,
+    console=experiment.console,
+  )

@@ -1,0 +1,213 @@
+"""GASM-CAST: Graph-Aware Semantic-Motion Cross-Attention with Temporal Structure, from frames to class scores.
+
+    frames [B, 16, H, W, 3] --every second frame--> semantic backbone --> tokens [B, 8, N, D] --+
+                            |                                                                   +--> fusion --> logits
+                            +--all frames---------> motion backbone ----> segments [B, 8, E] ---+
+
+Frame 2s of the clip and motion segment s show the same moment.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
+
+from gasmcast.core.config import parse, require
+from gasmcast.core.types import Batch, PyTree
+from gasmcast.features.backbones import StreamConfig, parse_stream
+from gasmcast.features.preprocessing import prepare
+from gasmcast.fusion.config import VARIANTS, FusionConfig, StreamShapes, grid_at
+from gasmcast.metrics import classification
+from gasmcast.systems.gasmcast import FusionClassifier
+
+LABEL = "action"
+_STRIDE = 2  # the semantic stream sees every second frame
+
+
+@dataclasses.dataclass(frozen=True)
+class GasmCastConfig:
+  """The model and its loss.
+
+  Attributes:
+    semantic, motion: the backbones.
+    fusion: everything between their features and the scores.
+    dtype: of the arithmetic; parameters, softmax and norms are float32.
+    label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
+    auxiliary_weight: of the loss of each auxiliary head.
+    max_trainable: budget of trainable parameters, auxiliary heads apart; 0 is none.
+  """
+
+  semantic: StreamConfig
+  motion: StreamConfig
+  fusion: FusionConfig
+  dtype: Literal["float32", "bfloat16"] = "float32"
+  label_smoothing: float = 0.1
+  auxiliary_weight: float = 0.2
+  max_trainable: int = 20_000_000
+
+  def __post_init__(self):
+    require(
+      0 <= self.label_smoothing < 1,
+      f"config.model.label_smoothing = {self.label_smoothing}: it is a share; use 0 to below 1.",
+    )
+    require(
+      self.auxiliary_weight >= 0, f"config.model.auxiliary_weight = {self.auxiliary_weight} is negative; use 0 or more."
+    )
+
+
+def parse_model(values: Mapping[str, Any]) -> GasmCastConfig:
+  """The config from {"variant", "fusion": {fields that differ from the variant; None: as the variant}, ...}.
+
+  Raises:
+    ConfigError: an unknown variant or field, or values that are impossible together.
+  """
+  values = dict(values)
+  variant = values.pop("variant", "base")
+  require(variant in VARIANTS, f"config.model.variant = {variant!r} is not one of {', '.join(VARIANTS)}.")
+  changed = {name: value for name, value in dict(values.pop("fusion", {})).items() if value is not None}
+  full = {field.name: getattr(VARIANTS[variant], field.name) for field in dataclasses.fields(FusionConfig)}
+  unknown = {name: value for name, value in changed.items() if name not in full}
+  fusion = parse(FusionConfig, unknown or full | changed, "config.model.fusion")
+  streams = {name: parse_stream(values.pop(name, {}), name) for name in ("semantic", "motion")}
+  plain = parse(_PlainFields, values, "config.model")
+  return GasmCastConfig(fusion=fusion, **streams, **dataclasses.asdict(plain))
+
+
+@dataclasses.dataclass(frozen=True)
+class _PlainFields:
+  dtype: Literal["float32", "bfloat16"] = "float32"
+  label_smoothing: float = 0.1
+  auxiliary_weight: float = 0.2
+  max_trainable: int = 20_000_000
+
+
+class _Network(nn.Module):
+  """Frames -> outputs of `FusionClassifier`; only the backbones of the streams in use are there."""
+
+  config: GasmCastConfig
+  classes: int
+
+  @nn.compact
+  def __call__(self, frames: UInt8[Array, "B T H W 3"], train: bool, capture: bool) -> dict[str, Any]:
+    config, dtype = self.config, jnp.dtype(self.config.dtype)
+    streams = config.fusion.streams
+    semantic = motion = grid = None
+    if streams != "motion":
+      semantic = self._run(config.semantic, frames[:, ::_STRIDE], train, "semantic")["tokens"]
+      grid = config.semantic.network.grid
+    if streams != "semantic":
+      motion = self._run(config.motion, frames, train, "motion")["segments"]
+    if semantic is not None and motion is not None:
+      require(
+        semantic.shape[1] == motion.shape[1],
+        f"the semantic stream has {semantic.shape[1]} frames and the motion stream {motion.shape[1]} segments; "
+        "choose config.data.frames and config.model.motion.mode so that they agree (16 and 'atrous' give 8 and 8).",
+      )
+    return FusionClassifier(config.fusion, self.classes, dtype, grid, name="fusion")(semantic, motion, train, capture)
+
+  def _run(self, stream: StreamConfig, frames: Array, train: bool, name: str) -> dict[str, Array]:
+    network = stream.network
+    x = prepare(frames, network.image_size, network.normalisation)
+    features = stream.build(jnp.dtype(self.config.dtype), name)(x, train and stream.trainable)
+    return features if stream.trainable else jax.tree.map(jax.lax.stop_gradient, features)
+
+
+class GasmCastSystem:
+  """The `System` of GASM-CAST for a list of class names. Batches hold "frames" and the label "action"."""
+
+  def __init__(self, config: GasmCastConfig, class_names: tuple[str, ...]):
+    self.config = config
+    self.class_names = class_names
+    self._network = _Network(config, len(class_names))
+
+  @property
+  def trainable(self) -> tuple[tuple[str, bool], ...]:
+    """Backbones as configured, everything else."""
+    config = self.config
+    return (("^semantic/", config.semantic.trainable), ("^motion/", config.motion.trainable), (".*", True))
+
+  @property
+  def stride(self) -> int:
+    """Frames of the clip for each frame of the semantic stream."""
+    return _STRIDE
+
+  def init(self, rng: Array, batch: Batch) -> PyTree:
+    return self._network.init(rng, batch["frames"], False, False)
+
+  def apply(
+    self, variables: PyTree, batch: Batch, *, train: bool, rngs: Mapping[str, Array] | None = None, capture: bool = False
+  ) -> tuple[dict[str, Any], dict[str, PyTree]]:
+    """Outputs of `FusionClassifier`, and the updated "batch_stats" of backbones in training."""
+    collections = [name for name in variables if name != "params"] if train else []
+    outputs = self._network.apply(variables, batch["frames"], train, capture, rngs=rngs, mutable=collections)
+    return outputs
+
+  def loss(self, outputs: Mapping[str, Any], batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """Smoothed cross-entropy, and that of each auxiliary head times its weight."""
+    classes = len(self.class_names)
+    target = optax.smooth_labels(jax.nn.one_hot(batch[LABEL], classes), self.config.label_smoothing)
+    weight = batch["ok"] / jnp.maximum(batch["ok"].sum(), 1)
+    mean = lambda logits: (optax.softmax_cross_entropy(logits.astype(jnp.float32), target) * weight).sum()  # noqa: E731
+    parts = {"classification": mean(outputs["logits"])}
+    for depth, logits in enumerate(outputs.get("auxiliary", ())):
+      parts[f"auxiliary_{depth}"] = self.config.auxiliary_weight * mean(logits)
+    return sum(parts.values()), parts
+
+  def metrics(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, PyTree]:
+    """Sums of `metrics.classification`, and the right answers of the auxiliary head of each depth."""
+    sums = classification.sums(outputs["logits"], batch[LABEL], batch["ok"])
+    right = [
+      ((logits.argmax(-1) == batch[LABEL]) & batch["ok"]).sum(dtype=jnp.float32)
+      for logits in outputs.get("auxiliary", ())
+    ]
+    return {"classification": sums, "right_by_depth": right}
+
+  def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+    """examples, top1, top5, ... and top1_depth_0, top1_depth_1, ... of the auxiliary heads."""
+    numbers = classification.summarize(sums["classification"])
+    for depth, right in enumerate(sums["right_by_depth"]):
+      numbers[f"top1_depth_{depth}"] = float(right / np.maximum(numbers["examples"], 1))
+    return numbers
+
+
+  def explain(self, outputs: Mapping[str, Any]) -> dict[str, Float[Array, "B ..."]]:
+    """Where the model looked, averaged over heads, from outputs with "intermediates".
+
+    Returns:
+      "patches" [B, T, h, w]: pooling weights of the patches that are left after the merges; "segments" [B, T]: of the
+      motion segments; "layer 1" [B, T, T], ...: from frames to segments, averaged over patches, of each B-CAST layer.
+      Empty where a stream or the attentive pooling is missing.
+    """
+    attention = outputs["intermediates"]["attention"]
+    if "pool_semantic" not in attention or "pool_motion" not in attention:
+      return {}
+    motion = attention["pool_motion"].mean(1)
+    batch, time = motion.shape
+    patches = attention["pool_semantic"].mean(1).reshape(batch, time, -1)
+    grid = grid_at(self.config.fusion, self._shapes(time), len(self.config.fusion.windows))
+    explained = {"patches": patches.reshape(batch, time, *grid), "segments": motion}
+    for layer in range(1, len(self.config.fusion.windows) + 1):
+      weights = attention.get(f"bcast_{layer}/motion_to_semantic")
+      if weights is not None:
+        explained[f"layer {layer}"] = weights.mean(1).reshape(batch, time, -1, time).mean(2)
+    return explained
+
+  def _shapes(self, time: int) -> StreamShapes:
+    return StreamShapes(time=time, grid=self.config.semantic.network.grid)
+
+
+def example_batch(frames: int, size: int, rows: int = 1) -> dict[str, np.ndarray]:
+  """A batch of the right shapes and types, for `eval_shape`."""
+  clip: Float[np.ndarray, "B T H W 3"] = np.zeros((rows, frames, size, size, 3), np.uint8)
+  return {
+    "frames": clip,
+    "ok": np.ones(rows, bool),
+    "index": np.zeros(rows, np.int32),
+    LABEL: np.zeros(rows, np.int32),
+  }

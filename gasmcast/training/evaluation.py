@@ -1,0 +1,56 @@
+"""Batches of a split -> sums -> numbers. Every example counts once, however the split is cut into batches.
+
+Rows that only fill up a batch are not ok and add nothing; sums are merged on the host in float64 and divided once.
+"""
+
+from collections.abc import Callable, Iterator
+
+import jax
+from jax.sharding import Mesh
+
+from gasmcast.core.errors import DataError
+from gasmcast.core.types import Batch, PyTree, System
+from gasmcast.metrics.sums import merge
+from gasmcast.training.sharding import shard_batch
+from gasmcast.training.state import TrainState
+
+
+def evaluate(
+  step: Callable[[TrainState, PyTree], PyTree],
+  state: TrainState,
+  batches: Iterator[Batch],
+  mesh: Mesh,
+  interrupted: Callable[[], bool] = lambda: False,
+) -> PyTree | None:
+  """The sums of `step` (a compiled `eval_step`) over all batches, as numpy float64 arrays.
+
+  The sums of a batch are fetched while the next one is computed.
+
+  Args:
+    interrupted: asked before each batch; True abandons the evaluation.
+
+  Returns:
+    None if it was interrupted.
+
+  Raises:
+    DataError: there is no batch.
+    ConfigError: a batch is not divisible by the devices.
+  """
+  total = outstanding = None
+  for batch in batches:
+    if interrupted():
+      return None
+    sums, outstanding = outstanding, step(state, shard_batch(batch, mesh))
+    if sums is not None:
+      total = merge(total, jax.device_get(sums))
+  if outstanding is None:
+    raise DataError("The evaluation got no batch: the split is empty; it needs at least one example.")
+  return merge(total, jax.device_get(outstanding))
+
+
+def summarize(system: System, sums: PyTree) -> dict[str, float]:
+  """The numbers of a split from its merged sums: "loss", and what the system summarises."""
+  if not sums["rows"]:
+    raise DataError("The evaluation met no readable example; data_errors.jsonl gives the reasons.")
+  scores = {name: float(value) for name, value in system.summarize(sums["metrics"]).items()}
+  return {"loss": float(sums["loss"] / sums["rows"]), **scores}

@@ -1,0 +1,72 @@
+"""Runs the jobs of a configuration.
+
+  python launch/main.py --config configs/quickstart.py --workdir runs/quickstart
+  python launch/main.py --config configs/quickstart.py --workdir runs/quickstart --job evaluate --config.data.threads=4
+
+Every field of the config file can be set as --config.FIELD=VALUE, after --config. The same command with the same
+--workdir resumes. Exit codes: 0 done, 2 something outside the code has to be mended (one line says what), 1 anything
+else.
+"""
+
+import os
+import pathlib
+import shlex
+import sys
+import traceback
+
+from absl import app, flags
+from ml_collections import config_flags
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # configs import configs.common
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no word of XLA below a warning
+
+from gasmcast.core.errors import EXIT_DEFECT, EXIT_DONE, EXIT_USER, ConfigError, UserError  # noqa: E402
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, a file of configs/", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "holds everything of the run; the same one resumes it")
+_JOB = flags.DEFINE_string("job", None, "jobs in place of the config's own, separated by commas: train,evaluate")
+_DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of errors")
+
+
+def parse(argv: list[str]) -> None:
+  """Fills the flags. Whatever ml_collections makes of a wrong field, type or file becomes a ConfigError."""
+  app.define_help_flags()
+  try:
+    unused = flags.FLAGS(argv)[1:]
+  except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
+    raise ConfigError(f"command line: {' '.join(str(error).split())}") from error
+  if unused:
+    raise ConfigError(f"command line: {unused[0]!r} is no flag; a field is set by --config.FIELD=VALUE.")
+  for name in ("config", "workdir"):
+    if flags.FLAGS[name].value is None:
+      raise ConfigError(f"command line: --{name} is missing; python launch/main.py --help lists the flags.")
+
+
+def run(command: str) -> None:
+  """Finds the jobs, checks the configuration, runs the jobs in order."""
+  from gasmcast.jobs import table
+  from gasmcast.jobs.experiment import Experiment
+
+  jobs = table.find(_JOB.value or _CONFIG.value.job)
+  experiment = Experiment(_CONFIG.value, _WORKDIR.value, command)
+  for job in jobs:
+    job(experiment)
+
+
+def main() -> int:
+  """The exit code of the command line."""
+  try:
+    parse(sys.argv)
+    run(shlex.join(["python", *sys.argv]))
+  except Exception as error:
+    if "--debug" in sys.argv:
+      traceback.print_exc()
+    kind = "error" if isinstance(error, UserError) else f"internal error, --debug shows where: {type(error).__name__}"
+    print(f"{kind}: {error}", file=sys.stderr)
+    return EXIT_USER if isinstance(error, UserError) else EXIT_DEFECT
+  return EXIT_DONE
+
+
+if __name__ == "__main__":
+  sys.exit(main())

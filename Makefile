@@ -5,7 +5,7 @@ WORKERS ?= 2
 export PYTHON
 
 ENVIRONMENT = sh launch/environment.sh
-PYTEST = -m pytest -n $(WORKERS) --dist worksteal
+PYTEST = -m pytest -n $(WORKERS) --dist loadfile
 EVERYWHERE = not network and not gpu
 
 .PHONY: help quickstart lint test test-long test-matrix test-3.11 test-3.12

@@ -20,7 +20,6 @@ setup(
   package_data={"gasmcast.reports": ["templates/*"]},
   install_requires=[
     "absl-py>=2.5.1",
-    "array-record>=0.8.6",
     "blake3>=1.0.11",
     "clu>=0.0.12",
     "flax>=0.12.8",
@@ -31,12 +30,10 @@ setup(
     "jinja2>=3.1.6",
     "matplotlib>=3.11.2",
     "ml-collections>=1.1.0",
-    "msgpack>=1.2.4",
     "numpy>=2.4.6",
     "opencv-python-headless>=4.14.0.94,<5",  # 5.0.0.93 bundles an FFmpeg with known holes
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12.8",
-    "pillow>=13.0.0",  # tensorboardX writes images with it
     "rich>=15.0.0",
     "safetensors>=0.8.0",
     "scipy>=1.17.1",

@@ -3,6 +3,29 @@
 from ml_collections import ConfigDict, config_dict
 
 
+DINOV3_B = {
+  "width": 768,
+  "depth": 12,
+  "heads": 12,
+  "mlp_width": 3072,
+  "patch": 16,
+  "registers": 4,
+  "gated_mlp": False,
+  "image_size": 224,
+  "layer_scale": 1.0,
+}
+
+R3D_18 = {
+  "widths": (64, 128, 256, 512),
+  "blocks": (2, 2, 2, 2),
+  "mode": "atrous",
+  "norm": "batch",
+  "image_size": 112,
+  "stem_stride": 2,
+  "differences": False,
+}
+
+
 def options(arg: str, **defaults: str | bool) -> ConfigDict:
   """The config argument "name=value,flag" as fields; the first value may stand without its name.
 
@@ -31,9 +54,7 @@ def options(arg: str, **defaults: str | bool) -> ConfigDict:
 def fusion() -> ConfigDict:
   """Every field of the fusion, None meaning "as in the variant", so that each can be set from the command line."""
   kinds = {
-    str: (
-      "streams relative_bias graph_width graph_neighbours graph_score direction pooling",
-    ),
+    str: ("streams relative_bias graph_width graph_neighbours graph_score direction pooling",),
     int: (
       "heads semantic_blocks motion_blocks semantic_radius semantic_nearest motion_window motion_radius motion_nearest",
       "bottleneck",
@@ -76,3 +97,38 @@ def optim() -> ConfigDict:
       "weight_decay": 0.05,
     }
   )
+
+
+def moving_objects() -> ConfigDict:
+  """The rendered data set; see datasets/generated/moving_objects.py."""
+  return ConfigDict(
+    {
+      "seed": 0,
+      "train": 1500,
+      "validation": 240,
+      "test": 300,
+      "height": 80,
+      "width": 88,
+      "frames_min": 18,
+      "frames_max": 24,
+      "fps": 12,
+    }
+  )
+
+
+def run_on_rendered_videos(config: ConfigDict) -> None:
+  """Turns a config of GASM-CAST, in place, into a run of seconds on a CPU: a few rendered videos, tiny networks."""
+  config.job = "generate,train,evaluate,report"
+  config.generate = moving_objects()
+  config.generate.update({"train": 24, "validation": 12, "test": 12})
+  config.data.update({"root": "data/moving_objects_tiny", "classes": 12, "global_batch": 8, "workers": 0})
+  config.data.update({"size": 32, "short_side": 40})
+  config.model.dtype = "float32"
+  config.model.semantic.update({"trainable": True, "width": 32, "depth": 1, "heads": 4, "mlp_width": 64})
+  config.model.semantic.update({"patch": 8, "image_size": 32})
+  config.model.motion.update({"trainable": True, "widths": (8, 8, 16, 32), "blocks": (1, 1, 1, 1), "image_size": 32})
+  config.model.fusion.update({"bottleneck": 32, "heads": 4})
+  config.optim.warmup_steps = "1 steps"
+  config.train.update({"steps": "4 steps", "log_every": "1 steps", "validate_every": "2 steps", "patience": 0})
+  config.train.checkpoint_every = "2 steps"
+  config.evaluate.update({"splits": ("validation", "test"), "attention_clips": 1})

@@ -19,19 +19,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.system = "gasmcast"
   config.seed = 0
 
-  config.generate = ConfigDict(
-    {
-      "seed": 0,
-      "train": 1500,
-      "validation": 240,
-      "test": 300,
-      "height": 80,
-      "width": 88,
-      "frames_min": 18,
-      "frames_max": 24,
-      "fps": 12,
-    }
-  )
+  config.generate = common.moving_objects()
   config.data = ConfigDict(
     {
       "root": "data/moving_objects",
@@ -58,13 +46,13 @@ def get_config(arg: str = "") -> ConfigDict:
         "name": "dinov3",
         "trainable": True,
         "width": 64,
-        "depth": 3,
+        "depth": 2,
         "heads": 4,
         "mlp_width": 128,
         "patch": 8,
         "registers": 4,
         "gated_mlp": False,
-        "image_size": 64,
+        "image_size": 48,
         "layer_scale": 1.0,
       },
       "motion": {
@@ -112,11 +100,5 @@ def get_config(arg: str = "") -> ConfigDict:
   config.sharding = ConfigDict({"model": 1})
 
   if arguments.runlocal:
-    config.data.root = "data/moving_objects_tiny"
-    config.generate.update({"train": 24, "validation": 12, "test": 12})
-    config.data.global_batch = 8
-    config.train.update({"steps": "4 steps", "log_every": "1 steps", "validate_every": "2 steps"})
-    config.train.checkpoint_every = "2 steps"
-    config.optim.warmup_steps = "1 steps"
-    config.evaluate.attention_clips = 1
+    common.run_on_rendered_videos(config)
   return config

@@ -1,6 +1,7 @@
 """The order of the floors: a folder of the library imports only itself and the folders above it."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -30,26 +31,27 @@ def module_name(path: pathlib.Path) -> str:
   return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(root: pathlib.Path, path: pathlib.Path) -> Iterator[str]:
+def imports(root: pathlib.Path, path: pathlib.Path) -> tuple[str, ...]:
   """Every name that a file imports, anywhere in it: `from a import b` gives a and a.b."""
-  tree = ast.parse((root / path).read_text(encoding="utf-8"))
   package = module_name(path).split(".")
   if path.name != "__init__.py":
     package = package[:-1]
-  for node in ast.walk(tree):
+  return imported_names((root / path).read_text(encoding="utf-8"), tuple(package))
+
+
+@functools.cache
+def imported_names(code: str, package: tuple[str, ...]) -> tuple[str, ...]:
+  names = []
+  for node in ast.walk(ast.parse(code)):
     if isinstance(node, ast.Import):
-      yield from (alias.name for alias in node.names)
+      names += [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
-      outside = package[: len(package) - node.level + 1] if node.level else []
+      outside = package[: len(package) - node.level + 1] if node.level else ()
       base = ".".join([*outside, *filter(None, [node.module])])
-      yield base
-      yield from (f"{base}.{alias.name}" for alias in node.names)
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
-      "importlib.import_module",
-      "import_module",
-      "__import__",
-    ):
-      yield from (item.value for item in node.args[:1] if isinstance(item, ast.Constant))
+      names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+      names += [item.value for item in node.args[:1] if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+  return tuple(names)
 
 
 def floor(name: str) -> int:

@@ -1,0 +1,1 @@
+"""Backbones: frames to tokens and segments. One network a file; `backbones.py` is their table."""

@@ -14,7 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float
 
 from gasmcast.fusion.config import FusionConfig
-from gasmcast.fusion.metadata import lattice
+from gasmcast.fusion.metadata import lattice, offset_index, table_size
 from gasmcast.layers.attention import MultiHeadAttention
 from gasmcast.layers.dense import Dense
 from gasmcast.layers.drop_path import DropPath
@@ -93,9 +93,9 @@ class BCastLayer(nn.Module):
     mask = repeat_tokens(time_window(time, self.window), count, keys)
     bias = None
     if config.relative_bias != "none":
-      entries, size = lattice(time).offset_index(config.relative_bias)
+      size = table_size((time,), config.relative_bias)
       table = self.param(f"{name}_bias", nn.initializers.normal(config.bias_std), (config.heads, size))
-      bias = repeat_tokens(table[:, entries], count, keys)
+      bias = repeat_tokens(table[:, offset_index(lattice(time), config.relative_bias)], count, keys)
     attention = MultiHeadAttention(config.heads, width, width, self.dtype, name=name)
     flat = (batch, -1, width)
     z, weights = attention(queries.reshape(flat), sources.reshape(flat), bias, mask, capture)

@@ -6,7 +6,9 @@ from typing import Literal, NamedTuple
 
 from gasmcast.core.config import require
 
+Stream = Literal["semantic", "motion"]
 Streams = Literal["both", "semantic", "motion"]
+RelativeBias = Literal["signed", "absolute", "none"]
 Neighbours = Literal["none", "structural", "similarity", "both", "complete", "random"]
 
 
@@ -58,7 +60,7 @@ class FusionConfig:
 
   streams: Streams = "both"
   heads: int = 8
-  relative_bias: Literal["signed", "absolute", "none"] = "signed"
+  relative_bias: RelativeBias = "signed"
   bias_std: float = 0.5
 
   semantic_blocks: int = 1
@@ -155,11 +157,18 @@ class StreamShapes:
   def cells(self) -> int:
     return math.prod(self.motion_grid)
 
+  def width(self, stream: Stream) -> int:
+    return self.semantic_width if stream == "semantic" else self.motion_width
 
-def grid_at(config: FusionConfig, shapes: StreamShapes, depth: int) -> tuple[int, int]:
-  """Rows and columns of semantic tokens after `depth` layers (those that enter layer 1: depth 0)."""
+  def tokens(self, stream: Stream) -> int:
+    """Tokens of a clip."""
+    return self.time * (self.patches if stream == "semantic" else self.cells)
+
+
+def shapes_at(config: FusionConfig, shapes: StreamShapes, depth: int) -> StreamShapes:
+  """The sizes inside B-CAST layer `depth` and after it; depth 0 is before the first."""
   halvings = sum(layer <= depth for layer in config.merge_before)
-  return shapes.grid[0] >> halvings, shapes.grid[1] >> halvings
+  return dataclasses.replace(shapes, grid=(shapes.grid[0] >> halvings, shapes.grid[1] >> halvings))
 
 
 class StreamGraph(NamedTuple):
@@ -184,7 +193,7 @@ class StreamGraph(NamedTuple):
     return math.prod(self.sides)
 
 
-def stream_graph(config: FusionConfig, shapes: StreamShapes, stream: Literal["semantic", "motion"]) -> StreamGraph:
+def stream_graph(config: FusionConfig, shapes: StreamShapes, stream: Stream) -> StreamGraph:
   """The graph that the configuration names for a stream."""
   used = config.graph_neighbours != "none"
   if stream == "semantic":
@@ -202,26 +211,26 @@ def check_shapes(config: FusionConfig, shapes: StreamShapes) -> None:
     ConfigError: heads that do not divide a width, an odd grid that is to be merged, a query with a single key.
   """
   if config.streams != "motion":
-    _check_width(config, "semantic", shapes.semantic_width)
+    _check_width(config, "semantic", shapes)
     _check_merges(config, shapes)
     _check_graph(config, "semantic", stream_graph(config, shapes, "semantic"))
   if config.streams != "semantic":
-    _check_width(config, "motion", shapes.motion_width)
+    _check_width(config, "motion", shapes)
     _check_graph(config, "motion", stream_graph(config, shapes, "motion"))
   if config.streams == "both":
     _check_exchange(config, shapes)
 
 
-def _check_width(config: FusionConfig, stream: str, width: int) -> None:
+def _check_width(config: FusionConfig, stream: Stream, shapes: StreamShapes) -> None:
   require(
-    width % config.heads == 0,
-    f"fusion.heads = {config.heads} does not divide the {stream} width {width}; choose a divisor of it.",
+    shapes.width(stream) % config.heads == 0,
+    f"fusion.heads = {config.heads} does not divide the {stream} width {shapes.width(stream)}; choose a divisor of it.",
   )
 
 
 def _check_merges(config: FusionConfig, shapes: StreamShapes) -> None:
   for layer in sorted(config.merge_before):
-    rows, columns = grid_at(config, shapes, layer - 1)
+    rows, columns = shapes_at(config, shapes, layer - 1).grid
     require(
       rows % 2 == 0 and columns % 2 == 0,
       f"fusion.merge_before = {config.merge_before}: the {rows} x {columns} grid before layer {layer} has no 2x2 "
@@ -229,7 +238,7 @@ def _check_merges(config: FusionConfig, shapes: StreamShapes) -> None:
     )
 
 
-def _check_graph(config: FusionConfig, stream: str, graph: StreamGraph) -> None:
+def _check_graph(config: FusionConfig, stream: Stream, graph: StreamGraph) -> None:
   near = any(side > 1 and reach > 0 for side, reach in zip(graph.sides, graph.radius, strict=True))
   alike = graph.size > 1 and graph.nearest > 0
   kind, reach = config.graph_neighbours, "motion_window" if stream == "motion" else "semantic_radius"
@@ -244,7 +253,7 @@ def _check_graph(config: FusionConfig, stream: str, graph: StreamGraph) -> None:
 
 def _check_exchange(config: FusionConfig, shapes: StreamShapes) -> None:
   for layer in range(1, len(config.windows) + 1):
-    seen = {"motion_to_semantic": shapes.cells, "semantic_to_motion": math.prod(grid_at(config, shapes, layer))}
+    seen = {"motion_to_semantic": shapes.cells, "semantic_to_motion": shapes_at(config, shapes, layer).patches}
     for direction, tokens in seen.items():
       require(
         shapes.time * tokens >= 2 or config.direction not in ("both", direction),

@@ -14,7 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from gasmcast.fusion.config import FusionConfig
-from gasmcast.fusion.metadata import lattice
+from gasmcast.fusion.metadata import table_size
 from gasmcast.fusion.neighbours import Neighbourhood
 from gasmcast.layers.attention import MultiHeadAttention, masked_softmax, merge_heads, split_heads
 from gasmcast.layers.contract import contract
@@ -121,12 +121,9 @@ class GraphBlock(nn.Module):
     bias = scale[:, None, None] * neighbours.similarity[..., None, :, :]
     if config.relative_bias == "none":
       return bias
-    entries, size = lattice(*self.sides).offset_index(config.relative_bias)
+    size = table_size(self.sides, config.relative_bias)
     table = self.param("offset_bias", normal, (config.heads, size))
-    if neighbours.index is not None:
-      entries = jnp.take_along_axis(jnp.asarray(entries), neighbours.index, axis=-1)
-      return bias + jnp.moveaxis(table[:, entries], 0, -3)
-    return bias + table[:, entries]
+    return bias + jnp.moveaxis(table[:, neighbours.offset], 0, -3)
 
 
 class BottleneckGraphBlock(nn.Module):

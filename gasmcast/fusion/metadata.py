@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+OffsetKind = Literal["signed", "absolute"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Lattice:
@@ -41,12 +43,6 @@ class Lattice:
   def size(self) -> int:
     return math.prod(self.sides)
 
-  def offset_index(self, kind: Literal["signed", "absolute"]) -> tuple[Int[np.ndarray, "N N"], int]:
-    """Where the offset of each pair stands in a table of learned biases, and the size of that table."""
-    if kind == "signed":
-      return self.signed_index, math.prod(2 * side - 1 for side in self.sides)
-    return self.absolute_index, self.size
-
   def within(self, radius: tuple[int, ...]) -> Bool[np.ndarray, "N N"]:
     """Pairs whose offset is at most `radius[a]` along every axis a; each node is within reach of itself."""
     return np.all(np.abs(self.offsets) <= np.asarray(radius), axis=-1)
@@ -68,3 +64,13 @@ def lattice(*sides: int) -> Lattice:
     euclidean=np.sqrt(np.sum(offsets.astype(np.float64) ** 2, -1)).astype(np.float32),
     chebyshev=np.abs(offsets).max(-1),
   )
+
+
+def offset_index(nodes: Lattice, kind: OffsetKind) -> Int[np.ndarray, "N N"]:
+  """Where the offset of each pair of nodes stands in a table of learned biases."""
+  return nodes.signed_index if kind == "signed" else nodes.absolute_index
+
+
+def table_size(sides: tuple[int, ...], kind: OffsetKind) -> int:
+  """The number of entries of that table."""
+  return math.prod(2 * side - 1 for side in sides) if kind == "signed" else math.prod(sides)

@@ -6,6 +6,8 @@ layer  role                                        tokens a frame          windo
 3      semantic context and motion -> action       7 x 7                   7
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -39,8 +41,8 @@ class ProgressiveFusion(nn.Module):
     motion: Float[Array, "B T M E"] | None,
     train: bool = False,
     capture: bool = False,
-  ) -> tuple[tuple[State, ...], dict[str, Array]]:
-    """The state at every depth (0: as it came in, d: after layer d), and with `capture` the weights by name."""
+  ) -> tuple[tuple[State, ...], dict[str, Any]]:
+    """The state at every depth (0: as it came in, d: after layer d), and with `capture` the weights by name of layer."""
     config, (rows, columns) = self.config, self.grid
     layer_class = nn.remat(BCastLayer, static_argnums=(3, 4)) if config.remat else BCastLayer
     states, attention = [(semantic, motion)], {}
@@ -52,6 +54,6 @@ class ProgressiveFusion(nn.Module):
       if semantic is not None and motion is not None:
         bcast = layer_class(config, window, self.dtype, name=f"bcast_{layer}")
         semantic, motion, weights = bcast(semantic, motion, train, capture)
-        attention |= {f"bcast_{layer}/{name}": value for name, value in weights.items()}
+        attention[f"bcast_{layer}"] = weights
       states.append((semantic, motion))
     return tuple(states), attention if capture else {}

@@ -76,8 +76,8 @@ def _restore(experiment: Experiment, system: GasmCastSystem) -> TrainState:
   rng = jax.random.fold_in(jax.random.key(experiment.seed), stream_id("init"))
   batch = example_batch(experiment.data.frames, experiment.data.size, experiment.data.global_batch)
   target = create_state(system, tx, rng, batch, experiment.mesh, config.sharding)
-  with Checkpoints(folder, config.best_mode) as checkpoints:
-    restored = checkpoints.restore(target, experiment.identity(train, config), "best")
+  with Checkpoints(folder) as checkpoints:
+    restored = checkpoints.restore(target, experiment.identity(train), "best")
   if restored is None:
     raise WorkdirError(f"{folder} holds no finished checkpoint; train first (--job train with the same --workdir).")
   return restored.state

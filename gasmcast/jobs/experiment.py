@@ -18,19 +18,19 @@ from rich.console import Console
 from gasmcast.core import rules
 from gasmcast.core.config import parse, require, to_dict
 from gasmcast.core.durations import resolve
-from gasmcast.core.errors import DataError
+from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset
 from gasmcast.datasets import something_something
 from gasmcast.datasets.generated.moving_objects import Recipe
 from gasmcast.systems import gasmcast_system
 from gasmcast.systems.gasmcast import require_trainable
 from gasmcast.training.config import TrainConfig
-from gasmcast.training.sharding import make_mesh
+from gasmcast.training.optim import OptimConfig
+from gasmcast.training.sharding import ShardingConfig, make_mesh
 from gasmcast.videos.pipeline import DataConfig
 
 # What may differ when a run is resumed: it changes speed, place or reporting, not the result.
 _INCIDENTAL_DATA = ("root", "workers", "threads", "prefetch", "cache_bytes")
-_INCIDENTAL_TRAIN = ("log_every", "checkpoint_every")
 _DURATIONS = ("steps", "log_every", "validate_every", "checkpoint_every")
 
 
@@ -142,20 +142,21 @@ class Experiment:
       "python launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count",
     ]
 
-  def identity(self, train: Dataset, config: TrainConfig) -> dict[str, Any]:
-    """What decides the result of a run: a working directory is resumed only if this is equal."""
+  def identity(self, train: Dataset) -> dict[str, Any]:
+    """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal."""
     data = {key: value for key, value in to_dict(self.data).items() if key not in _INCIDENTAL_DATA}
-    training = {key: value for key, value in to_dict(config).items() if key not in (*_INCIDENTAL_TRAIN, "sharding")}
-    return {
-      "config": {"system": "gasmcast", "data": data, "model": to_dict(self.model), "train": training},
-      "data": train.fingerprint,
-    }
+    return {"config": {"data": data, "model": to_dict(self.model)}, "data": train.fingerprint}
 
   def _train_config(self, steps_per_epoch: int) -> TrainConfig:
     values = resolve(self._fields.train, steps_per_epoch, "config.train", _DURATIONS)
+    for name in {"seed", "optim", "sharding"} & set(values):
+      raise ConfigError(f"config.train.{name} is not a field; set config.{name}.")
     optim = resolve(self._fields.optim, steps_per_epoch, "config.optim", ("warmup_steps",))
-    return parse(
-      TrainConfig, values | {"seed": self.seed, "optim": optim, "sharding": self._fields.sharding}, "config.train"
+    return dataclasses.replace(
+      parse(TrainConfig, values, "config.train"),
+      seed=self.seed,
+      optim=parse(OptimConfig, optim, "config.optim"),
+      sharding=parse(ShardingConfig, self._fields.sharding, "config.sharding"),
     )
 
   def _check_batch(self) -> None:

@@ -21,7 +21,6 @@ def run(experiment: Experiment) -> None:
     lambda: evaluation_batches(validation, experiment.data, **place),
     config,
     experiment.workdir,
-    experiment.identity(train, config),
-    mesh=experiment.mesh,
+    experiment.identity(train),
     console=experiment.console,
   )

@@ -1,0 +1,1 @@
+"""What backbones and fusion share."""

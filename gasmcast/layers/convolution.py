@@ -2,8 +2,9 @@
 
 XLA's CPU backend runs a 3-D convolution several times slower than the same arithmetic as 2-D convolutions, and its
 gradient up to 160 times slower. So on a CPU the temporal taps are unrolled: folded into the channels where there are
-few of them, summed otherwise. On an accelerator the plain 3-D convolution is right. `convolve` alone makes this choice; all
-formulations are equal up to float rounding.
+few of them, summed otherwise. Its 2-D convolution in turn takes ten times as long where the frame that comes out is
+smaller than the kernel; there all taps are unrolled into one matrix product. On an accelerator the plain 3-D convolution is
+right. `convolve` alone makes this choice; all formulations are equal up to float rounding.
 """
 
 from collections.abc import Callable
@@ -15,17 +16,25 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-Formulation = Literal["direct", "summed_taps", "folded_taps"]
+Formulation = Literal["direct", "summed_taps", "folded_taps", "unfolded"]
 Triple = tuple[int, int, int]
 
 _FOLD_UP_TO = 24  # input channels up to which folding the taps into the channels beats summing over them
 
 
-def formulation_for(platform: str, input_channels: int) -> Formulation:
-  """The fast formulation on a platform ("cpu", "gpu", "tpu")."""
+def formulation_for(platform: str, channels: int, frame: tuple[int, int], kernel: tuple[int, int]) -> Formulation:
+  """The fast formulation on a platform ("cpu", "gpu", "tpu").
+
+  Args:
+    channels: of the input.
+    frame: height and width of the output.
+    kernel: height and width of the kernel.
+  """
   if platform != "cpu":
     return "direct"
-  return "folded_taps" if input_channels <= _FOLD_UP_TO else "summed_taps"
+  if frame[0] < kernel[0] or frame[1] < kernel[1]:
+    return "unfolded"
+  return "folded_taps" if channels <= _FOLD_UP_TO else "summed_taps"
 
 
 def convolve(
@@ -37,10 +46,11 @@ def convolve(
   formulation: Formulation | None = None,
 ) -> Float[Array, "B t h w O"]:
   """Cross-correlation with symmetric zero padding, accumulated in float32 and returned in the type of `x`."""
-  formulation = formulation or formulation_for(jax.default_backend(), x.shape[-1])
+  frame = tuple(_length(x.shape[axis], kernel.shape[axis - 1], strides[axis - 1], padding[axis - 1]) for axis in (2, 3))
+  formulation = formulation or formulation_for(jax.default_backend(), x.shape[-1], frame, kernel.shape[1:3])
   kernel = kernel.astype(x.dtype)
   if formulation == "direct":
-    y = lax.conv_general_dilated(
+    return lax.conv_general_dilated(
       x,
       kernel,
       strides,
@@ -48,20 +58,34 @@ def convolve(
       rhs_dilation=(time_dilation, 1, 1),
       dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
     )
-    return y
-  taps = _time_taps(x, kernel.shape[0], strides[0], padding[0], time_dilation)
+  taps = _taps(x, 1, kernel.shape[0], strides[0], padding[0], time_dilation)
+  if formulation == "unfolded":
+    for axis in (2, 3):
+      taps = [
+        tap
+        for outer in taps
+        for tap in _taps(outer, axis, kernel.shape[axis - 1], strides[axis - 1], padding[axis - 1])
+      ]
+    return jnp.concatenate(taps, -1) @ kernel.reshape(-1, kernel.shape[-1])
   if formulation == "folded_taps":
     folded = kernel.transpose(1, 2, 0, 3, 4).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
     return _convolve_frames(jnp.concatenate(taps, -1), folded, strides, padding)
   return sum(_convolve_frames(tap, kernel[i], strides, padding) for i, tap in enumerate(taps))
 
 
-def _time_taps(x: Array, size: int, stride: int, padding: int, dilation: int) -> list[Array]:
-  """What each temporal tap of the kernel reads: `size` arrays [B, t, H, W, I]."""
-  steps = (x.shape[1] + 2 * padding - dilation * (size - 1) - 1) // stride + 1
-  x = jnp.pad(x, ((0, 0), (padding, padding), (0, 0), (0, 0), (0, 0)))
-  starts = [dilation * tap for tap in range(size)]
-  return [lax.slice_in_dim(x, start, start + (steps - 1) * stride + 1, stride, axis=1) for start in starts]
+def _length(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+  """Of the output along an axis of length `size`."""
+  return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _taps(x: Array, axis: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> list[Array]:
+  """What each of the kernel's taps along `axis` reads: as many arrays, of the output's length on that axis."""
+  length = _length(x.shape[axis], kernel, stride, padding, dilation)
+  widths = [(0, 0)] * x.ndim
+  widths[axis] = (padding, padding)
+  x = jnp.pad(x, widths)
+  starts = [dilation * tap for tap in range(kernel)]
+  return [lax.slice_in_dim(x, start, start + (length - 1) * stride + 1, stride, axis=axis) for start in starts]
 
 
 def _convolve_frames(x: Array, kernel: Array, strides: Triple, padding: Triple) -> Array:

@@ -1,0 +1,1 @@
+"""From predictions to numbers, by sums that merge exactly."""

@@ -62,7 +62,7 @@ class FusionClassifier(nn.Module):
 
     Returns:
       "logits" float32 [B, C]; "auxiliary" with auxiliary heads: a tuple of [B, C], for each depth but the last;
-      "intermediates" on request: "attention" (weights by name of the module), "tokens" ("semantic_0", "motion_0",
+      "intermediates" on request: "attention" (weights by name of the module, as in the parameter tree), "tokens" ("semantic_0", "motion_0",
       ... by depth), "pooled" ("semantic", "motion": [B, D]).
 
     Raises:
@@ -100,7 +100,8 @@ class FusionClassifier(nn.Module):
     nodes = x if stream == "semantic" else x.reshape(x.shape[0], -1, x.shape[-1])  # a graph a frame or a clip
     refined = nodes.astype(self.dtype)
     if graph.blocks:
-      neighbours = neighbourhood(nodes, config.graph_neighbours, graph, gathered=config.graph_score == "gatv2")
+      gathered = config.graph_score == "gatv2"
+      neighbours = neighbourhood(nodes, graph, config.graph_neighbours, config.relative_bias, gathered)
     block_class = GraphBlock if config.graph_width == "full" else BottleneckGraphBlock
     block_class = nn.remat(block_class, static_argnums=(3, 4)) if config.remat else block_class
     for i in range(graph.blocks):

@@ -22,7 +22,7 @@ from gasmcast.core.config import parse, require
 from gasmcast.core.types import Batch, PyTree
 from gasmcast.features.backbones import StreamConfig, parse_stream
 from gasmcast.features.preprocessing import prepare
-from gasmcast.fusion.config import VARIANTS, FusionConfig, StreamShapes, grid_at
+from gasmcast.fusion.config import VARIANTS, FusionConfig, StreamShapes, shapes_at
 from gasmcast.metrics import classification
 from gasmcast.systems.gasmcast import FusionClassifier
 
@@ -141,7 +141,13 @@ class GasmCastSystem:
     return self._network.init(rng, batch["frames"], False, False)
 
   def apply(
-    self, variables: PyTree, batch: Batch, *, train: bool, rngs: Mapping[str, Array] | None = None, capture: bool = False
+    self,
+    variables: PyTree,
+    batch: Batch,
+    *,
+    train: bool,
+    rngs: Mapping[str, Array] | None = None,
+    capture: bool = False,
   ) -> tuple[dict[str, Any], dict[str, PyTree]]:
     """Outputs of `FusionClassifier`, and the updated "batch_stats" of backbones in training."""
     collections = [name for name in variables if name != "params"] if train else []
@@ -175,7 +181,6 @@ class GasmCastSystem:
       numbers[f"top1_depth_{depth}"] = float(right / np.maximum(numbers["examples"], 1))
     return numbers
 
-
   def explain(self, outputs: Mapping[str, Any]) -> dict[str, Float[Array, "B ..."]]:
     """Where the model looked, averaged over heads, from outputs with "intermediates".
 
@@ -190,16 +195,14 @@ class GasmCastSystem:
     motion = attention["pool_motion"].mean(1)
     batch, time = motion.shape
     patches = attention["pool_semantic"].mean(1).reshape(batch, time, -1)
-    grid = grid_at(self.config.fusion, self._shapes(time), len(self.config.fusion.windows))
+    shapes = StreamShapes(time=time, grid=self.config.semantic.network.grid)
+    grid = shapes_at(self.config.fusion, shapes, len(self.config.fusion.windows)).grid
     explained = {"patches": patches.reshape(batch, time, *grid), "segments": motion}
     for layer in range(1, len(self.config.fusion.windows) + 1):
       weights = attention.get(f"bcast_{layer}/motion_to_semantic")
       if weights is not None:
         explained[f"layer {layer}"] = weights.mean(1).reshape(batch, time, -1, time).mean(2)
     return explained
-
-  def _shapes(self, time: int) -> StreamShapes:
-    return StreamShapes(time=time, grid=self.config.semantic.network.grid)
 
 
 def example_batch(frames: int, size: int, rows: int = 1) -> dict[str, np.ndarray]:

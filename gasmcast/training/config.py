@@ -1,11 +1,14 @@
 """The fields of a training run."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
-from gasmcast.core.config import require
+from gasmcast.core.config import require, to_dict
 from gasmcast.training.optim import OptimConfig
 from gasmcast.training.sharding import ShardingConfig
+
+# What may change when a run is resumed: none of its numbers depend on these (on the placement, only their rounding).
+FREE_TO_CHANGE = ("log_every", "checkpoint_every", "max_non_finite", "max_error_share", "sharding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,3 +54,7 @@ class TrainConfig:
       0 <= self.max_error_share <= 1,
       f"train.max_error_share = {self.max_error_share} is no share; use a number from 0 to 1.",
     )
+
+  def identity(self) -> dict[str, Any]:
+    """The fields that must be the same for a run to be resumed."""
+    return {name: value for name, value in to_dict(self).items() if name not in FREE_TO_CHANGE}

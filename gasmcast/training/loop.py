@@ -15,12 +15,11 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from rich.console import Console
 
 from gasmcast.core.config import parse, to_dict
@@ -59,6 +58,20 @@ class FitResult:
   message: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Progress:
+  """What the host knows of a run beside its state. Travels in every checkpoint.
+
+  Attributes:
+    status: as in `FitResult`, "" while the run goes on.
+    counts, selection: sums over its steps, and the outcome of its validations.
+  """
+
+  status: str = ""
+  counts: Counts = dataclasses.field(default_factory=Counts)
+  selection: Selection = dataclasses.field(default_factory=Selection)
+
+
 def fit(
   system: System,
   train_batches: Callable[[int], Iterator[Batch]],
@@ -67,7 +80,6 @@ def fit(
   workdir: str | os.PathLike,
   identity: Mapping[str, Any],
   *,
-  mesh: Mesh | None = None,
   pretrained: Mapping[str, PyTree] | None = None,
   console: Console | None = None,
 ) -> FitResult:
@@ -76,9 +88,9 @@ def fit(
   Args:
     train_batches: start step -> endless batches from there on: the rows of this process, equally many on each.
     validation_batches: -> the batches of the whole split, the last filled up with rows of index -1.
-    identity: what decides the run, as JSON: the configuration as a dict ("config"), the fingerprint of the data
-      ("data"). A working directory that holds another identity is refused. The hash of the frozen parameters is added.
-    mesh: by default all devices.
+    identity: what else decides the run, as JSON: the configuration of model and data ("config"), the fingerprint of
+      the data ("data"). `config.identity()` ("train") and the hash of the frozen parameters ("frozen") are added. A
+      working directory that holds another identity is refused.
     pretrained: a part of the variables, see `create_state`.
 
   Raises:
@@ -91,35 +103,25 @@ def fit(
     # 1. Devices, optimiser, state, steps.
     termination = stack.enter_context(Termination())
     errors = stack.enter_context(DataErrors(workdir))
-    mesh = mesh or make_mesh(config.sharding.model)
+    mesh = make_mesh(config.sharding.model)
     tx, schedule = make_optimizer(config.optim, config.steps)
     rng = jax.random.fold_in(jax.random.key(config.seed), stream_id("init"))
     example = errors.strip(_first(train_batches), "train", 1)
     state = create_state(system, tx, rng, example, mesh, config.sharding, pretrained)
     train = compile_train_step(system, tx, schedule, config.seed, state)
     evaluation = compile_eval_step(system, state)
-    identity = {**to_dict(identity), "frozen": fingerprint(state.frozen)}
+    identity = {**to_dict(identity), "train": config.identity(), "frozen": fingerprint(state.frozen)}
 
     # 2. Resume, or try one validation batch.
     checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
-    restored = checkpoints.restore(state, identity)
-    state, meta = (
-      (restored.state, restored.meta) if restored else (state, {"selection": {}, "counts": {}, "status": ""})
-    )
-    selection, start = parse(Selection, meta["selection"]), int(state.step)
+    state, progress, notes = _resume(checkpoints, state, identity)
+    selection, start = progress.selection, int(state.step)
     tracker = stack.enter_context(Tracker(workdir, start, config.steps, config.best_metric, console))
-    for note in restored.notes if restored else [f"Step {step} was never finished." for step in checkpoints.steps()]:
+    for note in notes:
       tracker.note(note)
-    if meta["status"] in ("finished", "patience"):
-      return _end(meta["status"], start, selection, config, tracker)
-    monitor = Monitor(
-      system,
-      tracker,
-      parse(Counts, meta["counts"]),
-      log_every=config.log_every,
-      max_non_finite=config.max_non_finite,
-      max_error_share=config.max_error_share,
-    )
+    if progress.status in ("finished", "patience"):
+      return _end(progress, start, config, tracker)
+    monitor = Monitor(system, tracker, config, progress.counts)
 
     def validate(state: TrainState, step: int, limit: int | None = None) -> dict[str, float] | None:
       with _closing(validation_batches()) as batches:
@@ -127,9 +129,7 @@ def fit(
         sums = evaluate(evaluation, state, stripped, mesh, lambda: termination.signalled)
       return None if sums is None else summarize(system, sums)
 
-    if start:
-      tracker.note(f"Resuming at step {start} of {config.steps}.")
-    elif (numbers := validate(state, 0, limit=1)) and config.best_metric not in numbers:
+    if start == 0 and (numbers := validate(state, 0, limit=1)) and config.best_metric not in numbers:
       raise ConfigError(
         f"train.best_metric = {config.best_metric!r} is no number of the validation; use one of {', '.join(numbers)}."
       )
@@ -157,30 +157,42 @@ def fit(
           tracker.log(step, "validation", numbers)
         monitor.restart_clock()
 
-      status = ""
-      if termination.requested(step):
-        status = "terminated"
-      if selection.exhausted(config.patience):
-        status = "patience"
-      if selection.validated_at == config.steps:
-        status = "finished"
-
-      best = selection.best_step == step
-      if (step, selection) != saved and (status or best or step % config.checkpoint_every == 0):
+      status = _status(step, selection, config, told=termination.requested(step))
+      due = status or step == selection.best_step or step % config.checkpoint_every == 0
+      if due and (step, selection) != saved:
         monitor.flush()
-        counts, chosen = to_dict(monitor.counts), to_dict(selection)
-        meta = {"identity": identity, "position": step, "status": status, "counts": counts, "selection": chosen}
-        checkpoints.save(state, meta, selection.best_step)
+        progress = Progress(status, monitor.counts, selection)
+        checkpoints.save(state, {"identity": identity, "progress": to_dict(progress)}, selection.best_step)
         saved = (step, selection)
       if status:
         checkpoints.wait()
-        return _end(status, step, selection, config, tracker)
+        return _end(Progress(status, monitor.counts, selection), step, config, tracker)
 
       index, batch = ahead
       state, metrics = train(state, batch)
       step += 1
       ahead = load(step + 1) if step < config.steps else None
       monitor.push(step, index, metrics)
+
+
+def _resume(
+  checkpoints: Checkpoints, fresh: TrainState, identity: Mapping[str, Any]
+) -> tuple[TrainState, Progress, Sequence[str]]:
+  """(state, progress, what to tell about it), of the newest restorable checkpoint or of a run that begins."""
+  restored = checkpoints.restore(fresh, identity)
+  if restored is None:
+    return fresh, Progress(), [f"Step {step} was never finished and is left aside." for step in checkpoints.steps()]
+  progress = parse(Progress, restored.meta["progress"])
+  resuming = [] if progress.status in ("finished", "patience") else [f"Resuming at step {int(restored.state.step)}."]
+  return restored.state, progress, [*restored.notes, *resuming]
+
+
+def _status(step: int, selection: Selection, config: TrainConfig, told: bool) -> str:
+  if selection.validated_at == config.steps:
+    return "finished"
+  if selection.exhausted(config.patience):
+    return "patience"
+  return "terminated" if told else ""
 
 
 def _first(train_batches: Callable[[int], Iterator[Batch]]) -> Batch:
@@ -200,13 +212,14 @@ def _closing(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
       batches.close()
 
 
-def _end(status: str, step: int, selection: Selection, config: TrainConfig, tracker: Tracker) -> FitResult:
+def _end(progress: Progress, step: int, config: TrainConfig, tracker: Tracker) -> FitResult:
+  selection = progress.selection
   message = {
     "finished": f"All {config.steps} steps are done.",
     "patience": f"Stopped early at step {step}: {selection.without_gain} validations without a gain.",
     "terminated": f"Told to stop: step {step} of {config.steps} is saved; the same command resumes there.",
-  }[status]
+  }[progress.status]
   if selection.best_step is not None:
     message += f" Best {config.best_metric}: {selection.best_value:.4g} at step {selection.best_step}."
   tracker.note(message)
-  return FitResult(status, step, selection.best_step, selection.best_value, message)
+  return FitResult(progress.status, step, selection.best_step, selection.best_value, message)

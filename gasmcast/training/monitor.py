@@ -13,6 +13,8 @@ import numpy as np
 
 from gasmcast.core.errors import TrainingError
 from gasmcast.core.types import PyTree, System
+from gasmcast.metrics.sums import merge
+from gasmcast.training.config import TrainConfig
 from gasmcast.training.tracking import Tracker
 
 CLIPS_BEFORE_JUDGEMENT = 100  # a share of fewer clips says little: 1 of the first 8 may be chance
@@ -36,25 +38,12 @@ class Counts:
 class Monitor:
   """Reads the metrics of train steps, one step late.
 
-  Args:
-    counts: from the checkpoint that the run goes on from.
-    log_every: steps between log lines.
-    max_non_finite: so many non-finite steps in a row end the run.
-    max_error_share: a larger share of unreadable clips ends it, once `CLIPS_BEFORE_JUDGEMENT` were seen.
+  Attributes:
+    counts: of all steps read so far, beginning with those of the checkpoint that the run goes on from.
   """
 
-  def __init__(
-    self,
-    system: System,
-    tracker: Tracker,
-    counts: Counts,
-    *,
-    log_every: int,
-    max_non_finite: int,
-    max_error_share: float,
-  ):
-    self._system, self._tracker = system, tracker
-    self._log_every, self._max_non_finite, self._max_error_share = log_every, max_non_finite, max_error_share
+  def __init__(self, system: System, tracker: Tracker, config: TrainConfig, counts: Counts):
+    self._system, self._tracker, self._config = system, tracker, config
     self._outstanding: tuple[int, np.ndarray, dict[str, PyTree]] | None = None
     self.counts = counts
     self.restart_clock()
@@ -95,17 +84,17 @@ class Monitor:
     )
     if not finite:
       self._report_non_finite(step, index, numbers)
-    if step % self._log_every == 0:
+    if step % self._config.log_every == 0:
       speed = self._clips / (time.perf_counter() - self._since)
-      host_sums = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), jax.device_get(sums))
-      scores = {} if failed == rows else self._system.summarize(host_sums)
+      scores = {} if failed == rows else self._system.summarize(merge(None, jax.device_get(sums)))
       self._tracker.log(step, "train", {**scores, **numbers, "clips_per_second": speed})
       self.restart_clock()
     self._tracker.advance(step)
-    if self.counts.seen >= CLIPS_BEFORE_JUDGEMENT and self.counts.failed > self._max_error_share * self.counts.seen:
+    allowed = self._config.max_error_share
+    if self.counts.seen >= CLIPS_BEFORE_JUDGEMENT and self.counts.failed > allowed * self.counts.seen:
       raise TrainingError(
         f"{self.counts.failed} of the {self.counts.seen} clips seen by step {step} could not be read, more than the "
-        f"share of {self._max_error_share:g} allowed by max_error_share. data_errors.jsonl lists them with reasons: "
+        f"share of {allowed:g} allowed by train.max_error_share. data_errors.jsonl lists them with reasons: "
         "repair the files, take them out of the annotations, or raise the share."
       )
 
@@ -114,9 +103,9 @@ class Monitor:
     self._tracker.record(step, "non_finite", {**numbers, "index": examples})
     wrong = ", ".join(f"{name} = {numbers[name]}" for name in ("loss", "grad_norm") if not math.isfinite(numbers[name]))
     self._tracker.note(f"Step {step}: {wrong or 'the update is not finite'}; not applied. Examples {examples}.")
-    if self.counts.non_finite >= self._max_non_finite:
+    if self.counts.non_finite >= self._config.max_non_finite:
       raise TrainingError(
         f"{self.counts.non_finite} steps in a row, up to step {step}, had a loss or gradient that is not finite; the "
-        f"limit is max_non_finite = {self._max_non_finite}. None of these updates was applied. Lower optim.lr, "
-        f"lengthen the warm-up, or look at examples {examples} (split non_finite in metrics.jsonl lists all)."
+        f"limit is train.max_non_finite = {self._config.max_non_finite}. None of these updates was applied. Lower "
+        f"optim.lr, lengthen the warm-up, or look at examples {examples} (split non_finite in metrics.jsonl lists all)."
       )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Int
 
 from gasmcast.core import rules
@@ -92,18 +92,23 @@ def create_state(
     out_shardings={name: sharding for name, sharding in shardings.items() if name not in given},
   )(rng)
   flat = fresh | {
-    name: jax.device_put(np.asarray(leaf, abstract[name].dtype), shardings[name]) for name, leaf in given.items()
+    name: _to_devices(np.array(leaf, abstract[name].dtype), shardings[name]) for name, leaf in given.items()
   }
   trainable = {name: flat[f"params/{name}"] for name in trainable}
   opt_placed = place_like_parameters(jax.eval_shape(tx.init, trainable), placed, parameters)
   return TrainState(
-    step=jax.device_put(np.int32(0), replicated(mesh)),
-    skipped=jax.device_put(np.int32(0), replicated(mesh)),
+    step=_to_devices(np.zeros((), np.int32), replicated(mesh)),
+    skipped=_to_devices(np.zeros((), np.int32), replicated(mesh)),
     trainable=trainable,
     frozen={name: flat[f"params/{name}"] for name in frozen},
     collections=rules.unflatten({name: leaf for name, leaf in flat.items() if not name.startswith("params/")}),
     opt_state=jax.jit(tx.init, out_shardings=opt_placed)(trainable),
   )
+
+
+def _to_devices(array: np.ndarray, sharding: NamedSharding) -> Array:
+  # Each process places its own shards; device_put would first compare the whole array across processes.
+  return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _check_pretrained(abstract: Mapping[str, jax.ShapeDtypeStruct], given: Mapping[str, Any]) -> None:
@@ -122,11 +127,12 @@ def _check_pretrained(abstract: Mapping[str, jax.ShapeDtypeStruct], given: Mappi
 
 def fingerprint(tree: PyTree) -> str:
   """BLAKE3 of names, types, shapes and values of all leaves: equal hashes mean equal bits, wherever the arrays lie."""
-  parts = []
+  hashes = []
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     array = _to_host(leaf)
-    parts += [f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode(), array.tobytes()]
-  return hash_bytes(*parts)
+    head = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
+    hashes.append(hash_bytes(head.encode(), array.tobytes()).encode())
+  return hash_bytes(*hashes)
 
 
 def _to_host(leaf: Array) -> np.ndarray:

@@ -17,7 +17,7 @@ from gasmcast.core.types import PyTree, System
 from gasmcast.training.sharding import replicated
 from gasmcast.training.state import TrainState, variables
 
-STREAMS = ("dropout", "drop_path")  # every name that a module may pass to make_rng
+STREAMS = ("dropout",)  # every name that a module may pass to make_rng
 
 DeviceBatch = Mapping[str, Array]
 

@@ -1,14 +1,13 @@
 """The toy system, and states of it on meshes of 1 and 8 devices."""
 
-import io
+import pathlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 
-from gasmcast.training.loop import FitResult, fit
+from gasmcast.training.loop import FitResult
 from gasmcast.training.optim import make_optimizer
 from gasmcast.training.sharding import ShardingConfig, make_mesh
 from gasmcast.training.state import TrainState, create_state
@@ -40,21 +39,12 @@ def new_state() -> Callable[..., TrainState]:
 
 @pytest.fixture
 def run(tmp_path) -> Callable[..., tuple[FitResult, str]]:
-  """`fit` of the toy system in `tmp_path`: (result, what was printed)."""
+  """`train` below a fresh folder: run("name", ...)."""
+  return lambda name="run", *arguments, **options: toy_system.train(tmp_path / name, *arguments, **options)
 
-  def train(workdir="run", batches=toy_system.train_batches, validation=toy_system.validation_batches, **options):
-    printed = io.StringIO()
-    identity, mesh = options.pop("identity", toy_system.IDENTITY), options.pop("mesh", None)
-    result = fit(
-      toy_system.ToySystem(),
-      batches,
-      validation,
-      toy_system.config(**options),
-      tmp_path / workdir,
-      identity,
-      mesh=mesh,
-      console=Console(file=printed),
-    )
-    return result, printed.getvalue()
 
-  return train
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory) -> tuple[pathlib.Path, FitResult, str]:
+  """A finished run that nothing interrupted: (its folder, result, what was printed). To be read, not changed."""
+  folder = tmp_path_factory.mktemp("whole") / "run"
+  return folder, *toy_system.train(folder)

@@ -11,7 +11,6 @@ from gasmcast.core.config import parse
 from gasmcast.core.errors import ConfigError, TrainingError, WorkdirError
 from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.config import TrainConfig
-from gasmcast.training.loop import fit
 from gasmcast.training.state import fingerprint
 from tests.training import toy_system
 from tests.training.toy_system import IDENTITY, batch_of, train_batches, validation_batches
@@ -40,10 +39,10 @@ def terminating(batches, at):
     yield batch
 
 
-def test_a_run_from_the_first_to_the_last_step(run, tmp_path, new_state):
-  result, printed = run()
+def test_a_run_from_the_first_to_the_last_step(whole, new_state):
+  folder, result, printed = whole
   assert (result.status, result.steps) == ("finished", 12)
-  lines = record(tmp_path / "run")
+  lines = record(folder)
   assert [(line["step"], line["split"]) for line in lines] == [
     *[(2, "train"), (4, "train"), (4, "validation"), (6, "train"), (8, "train"), (8, "validation")],
     *[(10, "train"), (12, "train"), (12, "validation")],
@@ -51,66 +50,64 @@ def test_a_run_from_the_first_to_the_last_step(run, tmp_path, new_state):
   validations = {line["step"]: line["top1"] for line in lines if line["split"] == "validation"}
   assert result.best_value == max(validations.values()) == validations[result.best_step]
   assert all(line["examples"] == 20 for line in lines if line["split"] == "validation")
-  best = saved(tmp_path / "run", new_state(), "best")
-  assert int(best.state.step) == result.best_step
+  assert int(saved(folder, new_state(), "best").state.step) == result.best_step
   assert printed.endswith(f"All 12 steps are done. Best top1: {result.best_value:.4g} at step {result.best_step}.\n")
 
 
-def test_a_finished_run_says_so_and_does_nothing(run, tmp_path):
-  first, _ = run()
-  files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "checkpoints").rglob("*") if path.is_file()}
-  before = (tmp_path / "run" / "metrics.jsonl").read_text()
-  again, printed = run()
+def test_a_finished_run_says_so_and_does_nothing(whole):
+  folder, first, _ = whole
+  before = {
+    path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.parent.name != "tensorboard"
+  }
+  again, printed = toy_system.train(folder)
   assert again == first and printed == first.message + "\n"
-  assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
-  assert {path: path.stat().st_mtime_ns for path in files} == files
+  assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("at", [2, 6, 10])
-def test_sigterm_saves_the_current_step_and_the_resumed_run_is_bit_identical(run, tmp_path, new_state, at):
+@pytest.mark.parametrize("at", [2, 8])
+def test_sigterm_saves_the_current_step_and_the_resumed_run_is_bit_identical(run, whole, tmp_path, new_state, at):
   handler = signal.getsignal(signal.SIGTERM)
-  run("whole")
   result, printed = run("cut", lambda start: terminating(train_batches(start), at))
   # Batch `at` is loaded while step `at` - 1 runs, so that is the step it ends at.
   assert (result.status, result.steps) == ("terminated", at - 1)
   assert f"step {at - 1} of 12 is saved; the same command resumes there" in printed
   assert int(saved(tmp_path / "cut", new_state()).state.step) == at - 1
   assert signal.getsignal(signal.SIGTERM) is handler
-  result, printed = run("cut")
-  assert f"Resuming at step {at - 1} of 12." in printed
-  assert result.status == "finished"
-  assert final_hash(tmp_path / "cut", new_state()) == final_hash(tmp_path / "whole", new_state())
-  assert record(tmp_path / "cut") == record(tmp_path / "whole")
+  resumed, printed = run("cut")
+  assert f"Resuming at step {at - 1}." in printed
+  assert resumed == whole[1]
+  assert final_hash(tmp_path / "cut", new_state()) == final_hash(whole[0], new_state())
+  assert record(tmp_path / "cut") == record(whole[0])
 
 
-def test_sigterm_during_a_validation_abandons_it_and_the_resumed_run_makes_up_for_it(run, tmp_path, new_state):
-  whole, _ = run("whole")
+@pytest.mark.parametrize(("call", "step"), [(3, 8), (4, 12)])  # the first call is the trial batch
+def test_sigterm_during_a_validation_abandons_it_and_the_resumed_run_makes_up_for_it(
+  run, whole, tmp_path, new_state, call, step
+):
   calls = []
 
-  def interrupted_the_third_time():
+  def interrupted_once():
     calls.append(len(calls))
-    return terminating(validation_batches(), at=2 if len(calls) == 3 else 99)
+    return terminating(validation_batches(), at=2 if len(calls) == call else 99)
 
-  result, _ = run("cut", validation=interrupted_the_third_time)  # calls: the trial batch, step 4, step 8
-  assert (result.status, result.steps) == ("terminated", 8)
-  assert record(tmp_path / "cut")[-1] == record(tmp_path / "whole")[4]  # the train line of step 8
-  result, _ = run("cut")
-  assert result == whole
-  assert final_hash(tmp_path / "cut", new_state()) == final_hash(tmp_path / "whole", new_state())
-  assert record(tmp_path / "cut") == record(tmp_path / "whole")
+  result, _ = run("cut", validation=interrupted_once)
+  assert (result.status, result.steps) == ("terminated", step)
+  assert record(tmp_path / "cut") == record(whole[0])[: {8: 5, 12: 8}[step]]  # up to the train line of this step
+  resumed, _ = run("cut")
+  assert resumed == whole[1]
+  assert run("cut") == (whole[1], whole[1].message + "\n")  # and that is recorded, too
+  assert final_hash(tmp_path / "cut", new_state()) == final_hash(whole[0], new_state())
+  assert record(tmp_path / "cut") == record(whole[0])
 
 
 def test_early_stopping_counts_across_a_resume(run):
   # Every validation counts the same 20 examples, so the first stays the best.
-  options = {"steps": 40, "best_metric": "examples", "patience": 2}
-  whole, printed = run("whole", **options)
-  assert (whole.status, whole.steps, whole.best_step, whole.best_value) == ("patience", 12, 4, 20.0)
-  assert "Stopped early at step 12: 2 validations without a gain. Best examples: 20 at step 4." in printed
-  run("cut", lambda start: terminating(train_batches(start), 11), **options)
-  resumed, _ = run("cut", **options)
-  assert resumed == whole
-  again, _ = run("cut", **options)
-  assert again == whole
+  options = {"validate_every": 2, "best_metric": "examples", "patience": 2}
+  run(batches=lambda start: terminating(train_batches(start), 6), **options)  # after one validation without a gain
+  for _ in range(2):  # the second time there is nothing left to do
+    result, printed = run(**options)
+    assert (result.status, result.steps, result.best_step, result.best_value) == ("patience", 6, 2, 20.0)
+    assert "Stopped early at step 6: 2 validations without a gain. Best examples: 20 at step 2." in printed
 
 
 def poisoned(start, steps):
@@ -135,7 +132,7 @@ def test_non_finite_batches_in_a_row_end_the_run_at_the_last_good_checkpoint(run
     run(batches=lambda start: poisoned(start, range(6, 99)), max_non_finite=3, checkpoint_every=2)
   restored = saved(tmp_path / "run", new_state())
   assert int(restored.state.step) == 6
-  assert restored.meta["counts"]["non_finite"] == 1  # the row goes on if the run is resumed
+  assert restored.meta["progress"]["counts"]["non_finite"] == 1  # the row goes on if the run is resumed
   assert all(np.isfinite(leaf).all() for leaf in restored.state.trainable.values())
 
 
@@ -146,33 +143,33 @@ def unreadable(start):
     yield batch | {"error": np.array(["no such file"] + [""] * 7)}
 
 
-def test_too_many_unreadable_clips_end_the_run(run, tmp_path):
+def test_too_many_unreadable_clips_end_the_run_and_are_listed_once(run, tmp_path):
   with pytest.raises(TrainingError, match=r"13 of the 104 clips seen by step 13 could not be read"):
     run(batches=unreadable, steps=20)
   lines = [json.loads(line) for line in (tmp_path / "run" / "data_errors.jsonl").read_text().splitlines()]
-  assert [line["index"] for line in lines] == [0, 8, 16, 24, 32, 40, 48, 56]  # once each, in two passes
+  assert [line["index"] for line in lines] == [0, 8, 16, 24, 32, 40, 48, 56]  # in two passes over the data
   assert {line["reason"] for line in lines} == {"no such file"}
-
-
-def test_an_allowed_share_of_unreadable_clips_is_reported(run, tmp_path):
-  result, _ = run(batches=unreadable, steps=14, max_error_share=0.125)
-  assert result.status == "finished"
   assert {line["not_ok"] for line in record(tmp_path / "run") if line["split"] == "train"} == {0.125}
 
 
-def test_another_configuration_is_refused_before_anything_is_written(run, tmp_path):
-  run()
-  before = (tmp_path / "run" / "metrics.jsonl").read_text()
+def test_another_configuration_is_refused_before_anything_is_written(whole):
+  before = (whole[0] / "metrics.jsonl").read_bytes()
   with pytest.raises(WorkdirError, match=r"config.model.width: 8 -> 9"):
-    run(identity={"config": {"model": {"width": 9}}, "data": "toy-1"})
-  assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    toy_system.train(whole[0], identity={"config": {"model": {"width": 9}}, "data": "toy-1"})
+  assert (whole[0] / "metrics.jsonl").read_bytes() == before
 
 
-def test_other_frozen_weights_are_another_run(run, tmp_path, system):
-  run()
+def test_what_changes_no_number_may_change_and_all_else_is_refused(whole):
+  result, _ = toy_system.train(whole[0], log_every=7, checkpoint_every=5, max_non_finite=9, max_error_share=1.0)
+  assert result == whole[1]
+  with pytest.raises(WorkdirError, match=r"1 field\(s\) differ, saved -> now: train.patience: 0 -> 5"):
+    toy_system.train(whole[0], patience=5)
+
+
+def test_other_frozen_weights_are_another_run(whole):
   weights = {"params": {"backbone": {"bias": np.ones(8)}}}
-  with pytest.raises(WorkdirError, match="frozen: "):
-    fit(system, train_batches, validation_batches, toy_system.config(), tmp_path / "run", IDENTITY, pretrained=weights)
+  with pytest.raises(WorkdirError, match=r"1 field\(s\) differ, saved -> now: frozen: "):
+    toy_system.train(whole[0], pretrained=weights)
 
 
 def test_an_unknown_best_metric_is_refused_before_the_first_step(run):

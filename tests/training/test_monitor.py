@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from gasmcast.core.errors import TrainingError
+from gasmcast.training.config import TrainConfig
 from gasmcast.training.monitor import Counts, Monitor
 from gasmcast.training.tracking import Tracker
 
@@ -23,7 +24,7 @@ def monitor(system, tmp_path):
 
     def create(counts=Counts(), log_every=10, max_non_finite=3, max_error_share=0.1):
       limits = {"log_every": log_every, "max_non_finite": max_non_finite, "max_error_share": max_error_share}
-      return Monitor(system, tracker, counts, **limits)
+      return Monitor(system, tracker, TrainConfig(steps=100, **limits), counts)
 
     create.lines = lambda: [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     create.printed = printed.getvalue

@@ -7,9 +7,11 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from gasmcast.core.errors import ConfigError, WeightsError
-from gasmcast.training.sharding import ShardingConfig, make_mesh
+from gasmcast.training.optim import make_optimizer
+from gasmcast.training.sharding import ShardingConfig, make_mesh, shard_batch
 from gasmcast.training.state import fingerprint, variables
-from tests.training.toy_system import ToySystem
+from gasmcast.training.step import compile_train_step
+from tests.training.toy_system import ToySystem, batch_of, config
 
 
 def test_optimiser_state_exists_for_trainable_parameters_alone(new_state):
@@ -63,6 +65,17 @@ def test_pretrained_leaves_replace_fresh_ones(new_state):
   assert state.frozen["backbone/kernel"].dtype == jnp.float32
   np.testing.assert_array_equal(state.collections["batch_stats"]["norm"]["mean"], 2.0)
   np.testing.assert_array_equal(state.trainable["head/kernel"], fresh.trainable["head/kernel"])
+
+
+def test_pretrained_arrays_are_copied(new_state, system, mesh):
+  kernel = np.ones((8, 3), np.float32)
+  state = new_state(pretrained={"params": {"head": {"kernel": kernel}}})
+  tx, schedule = make_optimizer(config().optim, steps=12)
+  step = compile_train_step(system, tx, schedule, 0, state)
+  for _ in range(2):  # the first update has no learning rate yet
+    state, _ = step(state, shard_batch(batch_of(np.arange(8)), mesh))  # donates what the caller may still hold
+  assert not np.array_equal(state.trainable["head/kernel"], kernel)
+  np.testing.assert_array_equal(kernel, 1.0)
 
 
 def test_all_pretrained_leaves_that_do_not_fit_are_named(new_state):

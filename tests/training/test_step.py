@@ -129,7 +129,7 @@ def test_streams_depend_on_name_step_and_seed_alone():
     for seed in (0, 1)
     for step in (0, 1)
   }
-  assert len(set(draws.values())) == len(draws) == 8
+  assert len(set(draws.values())) == len(draws) == 4
   crc_of_dropout = 0x9289EFC9
   key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), crc_of_dropout), 0)
   assert draws["dropout", 1, 0] == int(jax.random.bits(key))

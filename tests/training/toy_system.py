@@ -2,15 +2,19 @@
 statistics, dropout, rows that are not ok. Its batches are a function of the step."""
 
 import dataclasses
+import io
+import pathlib
 from collections.abc import Iterator, Mapping
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rich.console import Console
 
 from gasmcast.core.rng import generator
 from gasmcast.training.config import TrainConfig
+from gasmcast.training.loop import FitResult, fit
 from gasmcast.training.optim import OptimConfig
 
 EXAMPLES, WIDTH, CLASSES = 64, 6, 3
@@ -87,3 +91,15 @@ def config(**fields) -> TrainConfig:
   """12 steps with everything every 4 steps."""
   defaults = {"steps": 12, "log_every": 2, "validate_every": 4, "checkpoint_every": 4}
   return TrainConfig(**(defaults | {"optim": OptimConfig(lr=0.03, warmup_steps=2)} | fields))
+
+
+def train(
+  workdir: pathlib.Path, batches=train_batches, validation=validation_batches, identity=None, pretrained=None, **fields
+) -> tuple[FitResult, str]:
+  """`fit` of the toy system with these fields of the configuration: (result, what was printed)."""
+  console = Console(file=io.StringIO())
+  identity = IDENTITY if identity is None else identity
+  result = fit(
+    ToySystem(), batches, validation, config(**fields), workdir, identity, pretrained=pretrained, console=console
+  )
+  return result, console.file.getvalue()

@@ -1,6 +1,8 @@
-"""A process that trains the toy system: python -m tests.training.worker WORKDIR PROCESS PROCESSES PORT SIGNAL AT STEPS
+"""A process that trains the toy system.
 
-When it is asked for batch AT it sends SIGNAL to itself and from then on takes a quarter of a second for each batch.
+python -m tests.training.worker WORKDIR PROCESS PROCESSES PORT SIGNAL AT PLACEMENT
+
+When it is asked for batch AT it sends SIGNAL to itself and from then on takes half a second for each batch.
 """
 
 import os
@@ -15,10 +17,8 @@ from gasmcast.training.loop import fit
 from gasmcast.training.sharding import ShardingConfig
 from tests.training import toy_system
 
-SHARDING = ShardingConfig(parameters=((".*", "data"),), min_size=1)
 
-
-def main(workdir, process, processes, port, sent, at, steps):
+def main(workdir, process, processes, port, sent, at, placement):
   if processes > 1:
     jax.distributed.initialize(f"127.0.0.1:{port}", processes, process)
 
@@ -31,15 +31,15 @@ def main(workdir, process, processes, port, sent, at, steps):
     for step, batch in enumerate(own_rows(toy_system.train_batches(start)), start=start + 1):
       if step == at:
         os.kill(os.getpid(), sent)
-      if step >= at or processes > 1 and step > 3:
-        time.sleep(0.25)
+      if step >= at or (processes > 1 and step > 3):
+        time.sleep(0.5)
       yield batch
 
   fit(
     toy_system.ToySystem(),
     train_batches,
     lambda: own_rows(toy_system.validation_batches()),
-    toy_system.config(steps=steps, sharding=SHARDING),
+    toy_system.config(sharding=ShardingConfig(parameters=((".*", placement),), min_size=1)),
     workdir,
     toy_system.IDENTITY,
     console=Console(width=200),
@@ -49,5 +49,5 @@ def main(workdir, process, processes, port, sent, at, steps):
 
 
 if __name__ == "__main__":
-  folder, process, processes, port, name, at, steps = sys.argv[1:]
-  main(folder, int(process), int(processes), int(port), getattr(signal, name), int(at), int(steps))
+  folder, process, processes, port, name, at, placement = sys.argv[1:]
+  main(folder, int(process), int(processes), int(port), getattr(signal, name), int(at), placement)

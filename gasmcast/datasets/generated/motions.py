@@ -85,8 +85,8 @@ def _towards_camera(rng: np.random.Generator) -> Motion:
 def _clockwise(rng: np.random.Generator) -> Motion:
   x, y = rng.uniform(-0.12, 0.12, 2)
   dx, dy = rng.uniform(-0.06, 0.06, 2)
-  scale, growth = rng.uniform(0.42, 0.6), rng.uniform(0.92, 1.08)
-  angle, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.1) * np.pi
+  scale, growth = rng.uniform(0.55, 0.75), rng.uniform(0.92, 1.08)
+  angle, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.3) * np.pi
   return lambda p: (Pose(x + dx * p, y + dy * p, scale * growth**p, angle + turn * p),)
 
 

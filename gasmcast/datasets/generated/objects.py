@@ -66,7 +66,7 @@ def draw(kind: ObjectKind, rng: np.random.Generator) -> np.ndarray:
   inside = _distance(kind.shape, x, y * stretch, rng)
   first, second = _colours(kind.colour, rng)
   pattern = _pattern(kind.texture, x, y, rng)[..., None]
-  shade = (0.72 + 0.28 * (x + 1) / 1.6)[..., None]  # dark at one end: the object has a direction
+  shade = np.clip(0.35 + 0.65 * (x + 0.8) / 1.4, 0.35, 1)[..., None]  # dark at one end: it has a direction
   colour = (first * (1 - pattern) + second * pattern) * shade
   outline = ((inside < 1.0) & (inside > 0.9))[..., None]
   colour = np.where(outline, np.float32(rng.choice([0.05, 0.97])), colour)

@@ -1,0 +1,73 @@
+"""GASM-CAST on Something-Something-V2: frozen DINOv3 ViT-B/16 and R3D-18, 174 classes, under 20M trainable parameters.
+
+  python launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count
+
+The argument is the variant: literal, small, base, large, efficient (the default: graphs at the bottleneck width, which
+keeps fusion and graphs together under half the arithmetic of vanilla cross-attention).
+Cost: see docs/performance figures of the data set's size before you start. Expected number: not measured yet.
+`runlocal` trains the same code in seconds on the rendered videos: configs/ssv2_gasmcast.py:efficient,runlocal
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: variant=literal|small|base|large|efficient, runlocal."""
+  arguments = common.options(arg, variant="efficient", runlocal=False)
+  config = ConfigDict()
+  config.job = "train,evaluate,report"
+  config.system = "gasmcast"
+  config.seed = 0
+
+  config.data = ConfigDict(
+    {
+      "root": "data/something_something_v2",
+      "classes": 174,
+      "global_batch": 64,
+      "frames": 16,
+      "size": 224,
+      "short_side": 256,
+      "augmentation": common.augmentation(),
+      "workers": 8,
+      "threads": 2,
+      "prefetch": 4,
+      "cache_bytes": 0,
+    }
+  )
+  config.model = ConfigDict(
+    {
+      "variant": arguments.variant,
+      "fusion": common.fusion(),
+      "semantic": {"name": "dinov3", "trainable": False, **common.DINOV3_B},
+      "motion": {"name": "r3d", "trainable": False, **common.R3D_18},
+      "dtype": "bfloat16",
+      "label_smoothing": 0.1,
+      "auxiliary_weight": 0.2,
+      "max_trainable": 20_000_000,
+    }
+  )
+  config.model.fusion.auxiliary = True
+  config.model.fusion.dropout = 0.1
+
+  config.optim = common.optim()
+  config.train = ConfigDict(
+    {
+      "steps": "30 epochs",
+      "log_every": "50 steps",
+      "validate_every": "1 epochs",
+      "checkpoint_every": "1000 steps",
+      "best_metric": "top1",
+      "best_mode": "max",
+      "patience": 5,
+      "max_non_finite": 5,
+      "max_error_share": 0.01,
+    }
+  )
+  config.evaluate = ConfigDict({"splits": ("validation",), "attention_clips": 8})
+  config.sharding = ConfigDict({"model": 1})
+
+  if arguments.runlocal:
+    common.run_on_rendered_videos(config)
+  return config

@@ -1,0 +1,108 @@
+"""R3D: exact size, what each mode computes, and the equality that makes the a-trous mode trustworthy."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gasmcast.core.errors import ConfigError
+from gasmcast.features.r3d import R3D, R3DConfig, _windows
+
+TINY = {"widths": (8, 8, 16, 16), "blocks": (2, 2, 2, 2), "image_size": 16}
+
+
+def _frames(frames=16, size=16, seed=0):
+  return jnp.float32(np.random.default_rng(seed).standard_normal((2, frames, size, size, 3)))
+
+
+def _variables(config, frames=16):
+  """Random everywhere, running statistics too, so that no term is at a neutral value."""
+  variables = R3D(config).init(jax.random.key(0), _frames(frames))
+  leaves, tree = jax.tree.flatten(variables)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  return jax.tree.unflatten(tree, [leaf + jax.random.uniform(k, leaf.shape) / 9 for leaf, k in zip(leaves, keys)])
+
+
+def test_r3d_18_has_the_published_size():
+  clip = jax.ShapeDtypeStruct((1, 16, 112, 112, 3), jnp.float32)
+  variables = jax.eval_shape(R3D().init, jax.random.key(0), clip)
+  count = lambda tree: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+  assert count(variables["params"]) == 33_166_272
+  outputs = jax.eval_shape(R3D().apply, variables, clip)
+  assert outputs["segments"].shape == (1, 8, 512)
+  assert outputs["grid"].shape == (1, 8, 7, 7, 512)
+  assert outputs["pooled"].shape == (1, 512)
+
+
+def test_atrous_segments_0_and_4_are_the_native_outputs():
+  atrous, native = R3DConfig(mode="atrous", **TINY), R3DConfig(mode="native", **TINY)
+  variables, frames = _variables(atrous), _frames()
+  dense = jax.jit(R3D(atrous).apply)(variables, frames)["grid"]
+  published = jax.jit(R3D(native).apply)(variables, frames)["grid"]
+  assert dense.shape[1] == 8 and published.shape[1] == 2
+  np.testing.assert_allclose(dense[:, ::4], published, rtol=2e-6, atol=2e-6)
+  assert np.abs(dense[:, 1] - dense[:, 0]).max() > 1e-3  # the segments between are not copies
+
+
+def test_undilated_is_another_function():
+  atrous, undilated = R3DConfig(mode="atrous", **TINY), R3DConfig(mode="undilated", **TINY)
+  variables, frames = _variables(atrous), _frames()
+  difference = R3D(atrous).apply(variables, frames)["grid"] - R3D(undilated).apply(variables, frames)["grid"]
+  assert np.abs(difference[:, ::4]).max() > 1e-3
+
+
+def test_windows_are_reflected_at_the_ends():
+  frames = jnp.arange(16.0).reshape(1, 16, 1, 1, 1)
+  windows = _windows(frames)[..., 0, 0, 0]
+  assert windows.shape == (8, 8)
+  np.testing.assert_array_equal(windows[0], [3, 2, 1, 0, 1, 2, 3, 4])
+  np.testing.assert_array_equal(windows[3], [3, 4, 5, 6, 7, 8, 9, 10])
+  np.testing.assert_array_equal(windows[7], [11, 12, 13, 14, 15, 14, 13, 12])
+
+
+def test_a_windowed_segment_is_the_native_network_on_its_window():
+  config = R3DConfig(mode="windowed", **TINY)
+  variables, frames = _variables(config), _frames()
+  segments = jax.jit(R3D(config).apply)(variables, frames)["segments"]
+  native = jax.jit(R3D(R3DConfig(mode="native", **TINY)).apply)
+  np.testing.assert_allclose(segments[:, 3], native(variables, frames[:, 3:11])["segments"][:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "frames", "segments"), [("atrous", 16, 8), ("native", 16, 2), ("native", 8, 1)])
+def test_the_number_of_segments(mode, frames, segments):
+  config = R3DConfig(mode=mode, **TINY)
+  assert config.segments(frames) == segments
+  clip = jax.ShapeDtypeStruct((1, frames, 16, 16, 3), jnp.float32)
+  variables = jax.eval_shape(R3D(config).init, jax.random.key(0), clip)
+  assert jax.eval_shape(R3D(config).apply, variables, clip)["segments"].shape[1] == segments
+
+
+def test_running_statistics_move_in_training_only():
+  config = R3DConfig(**TINY)
+  variables, frames = _variables(config), _frames()
+  _, still = R3D(config).apply(variables, frames, mutable=["batch_stats"])
+  _, moved = R3D(config).apply(variables, frames, train=True, mutable=["batch_stats"])
+  mean = lambda tree: tree["batch_stats"]["stem_norm"]["batch"]["mean"]
+  np.testing.assert_array_equal(mean(still), mean(variables))
+  assert np.abs(mean(moved) - mean(variables)).max() > 0
+
+
+def test_differences_are_the_change_from_the_frame_before():
+  config = R3DConfig(norm="group", differences=True, **TINY)
+  variables = R3D(config).init(jax.random.key(0), _frames())
+  assert variables["params"]["stem"]["kernel"].shape == (3, 7, 7, 6, 8)
+  assert "batch_stats" not in variables
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    ({"widths": (8, 8, 8)}, "motion.widths has 3 and motion.blocks 4 entries: the network has 4 stages."),
+    ({"widths": (8, 8, 8, 12), "norm": "group"}, "groups of 8 channels; use multiples of 8"),
+  ],
+)
+def test_impossible_sizes_are_refused(fields, message):
+  with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+    R3DConfig(**fields)

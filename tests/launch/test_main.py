@@ -1,0 +1,181 @@
+"""The command line as a user meets it: whole runs on rendered videos, and everything one can get wrong."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def _command(workdir, data, *arguments, config="configs/quickstart.py:runlocal"):
+  command = [sys.executable, "launch/main.py", "--config", config, "--workdir", str(workdir)]
+  return [*command, f"--config.data.root={data}", *arguments]
+
+
+def _environment():
+  """One device, as a user has it; the tests' own environment has 8."""
+  return {**{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}, "COLUMNS": "160"}
+
+
+def _run(*arguments, **options):
+  return subprocess.run(
+    _command(*arguments, **options), cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=300
+  )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  return tmp_path_factory.mktemp("data") / "moving_objects"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data):
+  """A workdir in which all jobs of the tiny quickstart have run, and what was printed."""
+  workdir = tmp_path_factory.mktemp("runs") / "finished"
+  result = _run(workdir, data)
+  assert result.returncode == 0, result.stdout + result.stderr
+  return workdir, result
+
+
+def test_one_command_leads_from_nothing_to_a_report(finished):
+  workdir, result = finished
+  metrics = json.loads((workdir / "metrics.json").read_text())
+  assert metrics["splits"]["test"]["examples"] == metrics["splits"]["validation"]["examples"] == 12
+  assert {"top1", "top5", "top1_depth_0", "top1_depth_2", "unreadable"} <= set(metrics["splits"]["test"])
+  assert {"step", "config", "data", "weights", "versions", "command"} == set(metrics["meta"])
+  assert metrics["meta"]["versions"]["jax"]
+  for name in ("index.html", "per_class.csv", "confusion.svg", "training.svg", "depth.svg", "attention-01.png"):
+    assert (workdir / "report" / name).stat().st_size > 500, name
+  page = (workdir / "report" / "index.html").read_text()
+  assert "Moving something from left to right" in page and "mirrored" in page and "reversed in time" in page
+  for name in ("config.json", "environment.json", "command.txt", "metrics.jsonl"):
+    assert (workdir / name).is_file()
+  assert any((workdir / "tensorboard").iterdir())
+  assert result.stderr == ""
+  for words in ("12 clips", str(workdir / "report" / "index.html"), "Next:"):
+    assert words in result.stdout
+
+
+def test_the_same_command_again_says_that_the_run_is_complete(finished, data):
+  workdir, _ = finished
+  before = (workdir / "metrics.json").read_text()
+  result = _run(workdir, data)
+  assert result.returncode == 0
+  assert "found and verified" in result.stdout and "All 4 steps are done" in result.stdout
+  after = json.loads((workdir / "metrics.json").read_text())
+  assert after["splits"] == json.loads(before)["splits"]
+  assert after["meta"]["weights"] == json.loads(before)["meta"]["weights"]
+
+
+def test_job_overrides_the_jobs_of_the_config(finished, data):
+  result = _run(finished[0], data, "--job", "count")
+  assert result.returncode == 0
+  assert "fusion/bcast_1" in result.stdout and "Budget of trainable parameters: 20,000,000, kept" in result.stdout
+
+
+@pytest.mark.reliability
+def test_after_kill_9_the_run_resumes_and_ends_identically(tmp_path, finished, data):
+  longer = ("--config.train.steps=12 steps", "--config.train.validate_every=6 steps", "--job=train,evaluate")
+  assert _run(tmp_path / "whole", data, *longer).returncode == 0
+  killed = subprocess.Popen(
+    _command(tmp_path / "killed", data, *longer), cwd=ROOT, env=_environment(), stdout=subprocess.DEVNULL
+  )
+  deadline = time.monotonic() + 200
+  while not (tmp_path / "killed" / "checkpoints" / "4" / "checksums.json").exists():
+    assert time.monotonic() < deadline and killed.poll() is None
+    time.sleep(0.01)
+  killed.send_signal(signal.SIGKILL)
+  killed.wait()
+  resumed = _run(tmp_path / "killed", data, *longer)
+  assert resumed.returncode == 0 and "Resuming at step" in resumed.stdout
+  whole, again = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed"))
+  assert again["meta"]["weights"] == whole["meta"]["weights"]
+  assert again["splits"] == whole["splits"]
+  assert _numbers(tmp_path / "killed") == _numbers(tmp_path / "whole")
+
+
+def _numbers(workdir):
+  """metrics.jsonl without what a clock measured."""
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return [{key: value for key, value in line.items() if key not in ("time", "clips_per_second")} for line in lines]
+
+
+def test_an_unreadable_video_is_counted_named_and_masked_and_too_many_stop_the_run(tmp_path, finished, data):
+  broken = tmp_path / "data"
+  broken.mkdir()
+  for file in data.iterdir():
+    (broken / file.name).symlink_to(file)
+  (broken / "videos").unlink()
+  (broken / "videos").mkdir()
+  for video in (data / "videos").iterdir():
+    (broken / "videos" / video.name).symlink_to(video)
+  test = json.loads((data / "test.json").read_text())
+  bad = broken / "videos" / f"{test[0]['id']}.webm"
+  bad.unlink()
+  bad.write_bytes(b"no video")
+  workdir = tmp_path / "run"
+  workdir.mkdir()
+  (workdir / "checkpoints").symlink_to(finished[0] / "checkpoints")
+  result = _run(workdir, broken, "--job", "evaluate,report")
+  assert result.returncode == 0, result.stderr
+  metrics = json.loads((workdir / "metrics.json").read_text())["splits"]["test"]
+  assert (metrics["examples"], metrics["unreadable"]) == (11, 1)
+  (line,) = map(json.loads, (workdir / "data_errors.jsonl").read_text().splitlines())
+  assert bad.name in line["reason"] and line["split"] == "test"
+  assert "1 clip could not be read" in result.stdout
+
+  for entry in json.loads((data / "train.json").read_text())[:6]:
+    (broken / "videos" / f"{entry['id']}.webm").unlink()
+  many = ("--config.train.steps=40 steps", "--config.train.max_error_share=0.1", "--job=train")
+  result = _run(tmp_path / "many", broken, *many)
+  assert result.returncode == 2
+  assert "could not be read" in result.stderr and "max_error_share" in result.stderr
+  assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (("--config.optim.lrr=1",), "lrr"),
+    (("--config.optim.lr=fast",), "fast"),
+    (("--confg.optim.lr=1",), "Unknown command line flag 'confg.optim.lr'"),
+    (("--job=trian",), "--job 'trian': 'trian' is no job; use generate, train, evaluate, report, count"),
+    (("train",), "'train' is no flag; a field is set by --config.FIELD=VALUE"),
+    (("--config.model.fusion.windows=(0,3,7)",), "every query must see at least two segments"),
+    (("--config.data.root=nowhere", "--job=train"), "nowhere is not a folder"),
+  ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
+  result = _run(tmp_path / "run", tmp_path / "data", *arguments)
+  assert result.returncode == 2, result.stderr
+  assert result.stderr.startswith("error: ") and message in result.stderr
+  assert result.stderr.count("\n") == 1
+  assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_missing_flag_and_a_missing_config_are_one_line(tmp_path):
+  run = lambda *arguments: subprocess.run(
+    [sys.executable, "launch/main.py", *arguments], cwd=ROOT, env=_environment(), capture_output=True, text=True
+  )
+  result = run("--workdir", str(tmp_path))
+  assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "--config is missing" in result.stderr
+  result = run("--config", "configs/none.py", "--workdir", str(tmp_path))
+  assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "configs/none.py" in result.stderr
+
+
+def test_help_lists_the_flags():
+  result = subprocess.run([sys.executable, "launch/main.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+  for flag in ("--config", "--workdir", "--job", "--[no]debug"):
+    assert flag in result.stdout
+
+
+def test_another_configuration_in_the_same_workdir_is_refused(finished, data):
+  result = _run(finished[0], data, "--config.optim.lr=0.5", "--job=train")
+  assert result.returncode == 2
+  assert "optim.lr: 0.003 -> 0.5" in result.stderr and "another workdir" in result.stderr

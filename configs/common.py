@@ -2,7 +2,6 @@
 
 from ml_collections import ConfigDict, config_dict
 
-
 DINOV3_B = {
   "width": 768,
   "depth": 12,

@@ -41,6 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model = ConfigDict(
     {
       "variant": "efficient",
+      "motion_tokens": "grid",
       "fusion": common.fusion(),
       "semantic": {
         "name": "dinov3",
@@ -85,7 +86,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.train = ConfigDict(
     {
-      "steps": "8 epochs",
+      "steps": "6 epochs",
       "log_every": "20 steps",
       "validate_every": "1 epochs",
       "checkpoint_every": "100 steps",

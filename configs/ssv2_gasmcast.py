@@ -39,6 +39,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model = ConfigDict(
     {
       "variant": arguments.variant,
+      "motion_tokens": "segments",
       "fusion": common.fusion(),
       "semantic": {"name": "dinov3", "trainable": False, **common.DINOV3_B},
       "motion": {"name": "r3d", "trainable": False, **common.R3D_18},

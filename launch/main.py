@@ -19,6 +19,8 @@ from ml_collections import config_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs import configs.common
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gasmcast" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))  # a resumed run does not compile again
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no word of XLA below a warning
 
 from gasmcast.core.errors import EXIT_DEFECT, EXIT_DONE, EXIT_USER, ConfigError, UserError  # noqa: E402
@@ -34,13 +36,24 @@ def parse(argv: list[str]) -> None:
   app.define_help_flags()
   try:
     unused = flags.FLAGS(argv)[1:]
+    if _CONFIG.value is not None:
+      _CONFIG.value.keys()  # a file that can't be loaded is an error only when it is asked for something
   except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
-    raise ConfigError(f"command line: {' '.join(str(error).split())}") from error
+    raise ConfigError(f"command line: {_words(error)}") from error
   if unused:
     raise ConfigError(f"command line: {unused[0]!r} is no flag; a field is set by --config.FIELD=VALUE.")
   for name in ("config", "workdir"):
     if flags.FLAGS[name].value is None:
       raise ConfigError(f"command line: --{name} is missing; python launch/main.py --help lists the flags.")
+
+
+def _words(error: Exception) -> str:
+  """What an error of the flags says, on one line; ml_collections wraps one error into another."""
+  inner, unknown = error, isinstance(error, (AttributeError, KeyError))
+  while inner.args and isinstance(inner.args[0], Exception):
+    inner = inner.args[0]
+  text = " ".join(str(inner.args[0] if inner.args else inner).split())
+  return f"the config has no field {text}" if unknown else text
 
 
 def run(command: str) -> None:

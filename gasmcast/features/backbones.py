@@ -63,7 +63,9 @@ def parse_stream(values: Mapping[str, Any], stream: str) -> StreamConfig:
   name, trainable = values.pop("name", ""), values.pop("trainable", False)
   known = [key for key, backbone in BACKBONES.items() if backbone.stream == stream]
   require(name in known, f"{where}.name = {name!r} is no {stream} backbone; use one of {', '.join(known)}.")
-  require(isinstance(trainable, bool), f"{where}.trainable = {trainable!r} is a {type(trainable).__name__}, not a bool.")
+  require(
+    isinstance(trainable, bool), f"{where}.trainable = {trainable!r} is a {type(trainable).__name__}, not a bool."
+  )
   return StreamConfig(name, trainable, parse(BACKBONES[name].config, values, where))
 
 

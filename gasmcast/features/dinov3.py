@@ -123,8 +123,8 @@ class _Block(nn.Module):
   @nn.compact
   def __call__(self, x: Array, angles: np.ndarray) -> Array:
     config = self.config
-    scale = lambda name: self.param(name, nn.initializers.constant(config.layer_scale), (config.width,))  # noqa: E731
-    norm = lambda name: nn.LayerNorm(_EPSILON, dtype=jnp.float32, name=name)  # noqa: E731
+    scale = lambda name: self.param(name, nn.initializers.constant(config.layer_scale), (config.width,))
+    norm = lambda name: nn.LayerNorm(_EPSILON, dtype=jnp.float32, name=name)
     y = _Attention(config.heads, self.dtype, name="attention")(norm("norm1")(x).astype(self.dtype), angles)
     x = x + scale("scale1") * y
     y = _Mlp(config.mlp_width, config.gated_mlp, self.dtype, name="mlp")(norm("norm2")(x).astype(self.dtype))

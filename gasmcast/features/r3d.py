@@ -98,10 +98,10 @@ class _Block(nn.Module):
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     first, second = self.dilations
-    conv = lambda strides, dilation, name: Conv3D(  # noqa: E731
+    conv = lambda strides, dilation, name: Conv3D(
       self.features, (3, 3, 3), strides, (dilation, 1, 1), dilation, self.dtype, name=name
     )
-    norm = lambda name: _Norm(self.norm, train, self.dtype, name=name)  # noqa: E731
+    norm = lambda name: _Norm(self.norm, train, self.dtype, name=name)
     y = nn.relu(norm("norm1")(conv(self.strides, first, "conv1")(x)))
     y = norm("norm2")(conv((1, 1, 1), second, "conv2")(y))
     if self.strides != (1, 1, 1) or x.shape[-1] != self.features:

@@ -21,8 +21,9 @@ class FusionConfig:
     heads: attention heads everywhere; also the number of pooling queries.
     relative_bias: learned terms in the attention logits by offset: "signed" (left is not right, before is not
       after), "absolute" (mirrored offsets share one) or "none".
-    bias_std: initial standard deviation of those terms and of the similarity scales. Their gradients are far smaller
-      than all others, so from 0 they hardly learn.
+    bias_std: initial standard deviation of those terms, of the similarity scales and of the pools' time biases. Their
+      gradients are far smaller than all others, so what starts near 0 stays there; the default is of the size of the
+      other logits.
 
     semantic_blocks, motion_blocks: graph attention blocks per stream.
     graph_width: "full", or "bottleneck": the block works at width `bottleneck` between two projections.
@@ -39,7 +40,8 @@ class FusionConfig:
     layer_scale: initial LayerScale of the graph's residual branches; 0 leaves it out.
 
     bottleneck: width of the B-CAST layers and of the pooling keys.
-    windows: one B-CAST layer for each; segment s is seen from frame t where |t - s| <= window.
+    windows: one B-CAST layer for each; segment s is seen from frame t where |t - s| <= window. Without any, the
+      streams meet only in the classifier (late fusion).
     merge_before: B-CAST layers, counted from 1, that an attentive 2x2 merge of the patches precedes.
     direction: which stream is changed by the B-CAST layers.
     bcast_ffn_ratio: hidden width over `bottleneck` of their feed-forward parts; 0 leaves them out.

@@ -42,7 +42,7 @@ class ProgressiveFusion(nn.Module):
     train: bool = False,
     capture: bool = False,
   ) -> tuple[tuple[State, ...], dict[str, Any]]:
-    """The state at every depth (0: as it came in, d: after layer d), and with `capture` the weights by name of layer."""
+    """The state at every depth (0: as it came in, d: after layer d), and with `capture` the weights by layer."""
     config, (rows, columns) = self.config, self.grid
     layer_class = nn.remat(BCastLayer, static_argnums=(3, 4)) if config.remat else BCastLayer
     states, attention = [(semantic, motion)], {}

@@ -21,12 +21,14 @@ class AttentivePooling(nn.Module):
     heads: K, queries and groups of channels; divides the width of the tokens and `key_width`.
     key_width: of the keys, all heads together.
     time_bias: a learned logit for each head and time, without which the order of frames is invisible here.
+    bias_std: initial standard deviation of that logit.
     dtype: of the computation.
   """
 
   heads: int
   key_width: int
   time_bias: bool = True
+  bias_std: float = 0.0
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -38,7 +40,7 @@ class AttentivePooling(nn.Module):
     query = self.param("query", nn.initializers.normal(0.02), (self.heads, keys.shape[-1]))
     logits = contract("bkne,ke->bkn", keys, query.astype(self.dtype)) * keys.shape[-1] ** -0.5
     if self.time_bias:
-      bias = self.param("time_bias", nn.initializers.zeros, (self.heads, time))
+      bias = self.param("time_bias", nn.initializers.normal(self.bias_std), (self.heads, time))
       logits = logits + jnp.repeat(bias, tokens, axis=1)
     weights = masked_softmax(logits, None)
     values = split_heads(x.reshape(batch, time * tokens, width), self.heads)

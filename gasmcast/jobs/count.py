@@ -6,7 +6,7 @@ from rich.table import Table
 
 from gasmcast.core import rules
 from gasmcast.jobs.experiment import Experiment
-from gasmcast.systems.gasmcast import AUXILIARY
+from gasmcast.systems.fusion_classifier import AUXILIARY
 
 
 def run(experiment: Experiment) -> None:

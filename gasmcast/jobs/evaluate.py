@@ -20,7 +20,7 @@ from gasmcast.core.types import Dataset
 from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.sums import merge
-from gasmcast.systems.gasmcast_system import LABEL, GasmCastSystem, example_batch
+from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, example_batch
 from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.data_errors import DataErrors
 from gasmcast.training.evaluation import summarize
@@ -29,7 +29,6 @@ from gasmcast.training.sharding import shard_batch
 from gasmcast.training.state import TrainState, create_state, fingerprint, variables
 from gasmcast.training.step import eval_step
 from gasmcast.videos.pipeline import evaluation_batches
-
 
 
 def run(experiment: Experiment) -> None:

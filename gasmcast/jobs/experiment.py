@@ -22,8 +22,8 @@ from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset
 from gasmcast.datasets import something_something
 from gasmcast.datasets.generated.moving_objects import Recipe
-from gasmcast.systems import gasmcast_system
-from gasmcast.systems.gasmcast import require_trainable
+from gasmcast.systems import gasmcast as gasmcast_system
+from gasmcast.systems.fusion_classifier import require_trainable
 from gasmcast.training.config import TrainConfig
 from gasmcast.training.optim import OptimConfig
 from gasmcast.training.sharding import ShardingConfig, make_mesh
@@ -83,7 +83,9 @@ class Experiment:
     ConfigError: the configuration can't work.
   """
 
-  def __init__(self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None):
+  def __init__(
+    self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None
+  ):
     self.raw = to_dict(config)
     self.workdir = pathlib.Path(workdir)
     self.command = command
@@ -133,14 +135,6 @@ class Experiment:
   def train_config(self, train: Dataset) -> TrainConfig:
     """The training with its durations in steps of this data set."""
     return self._train_config(max(1, len(train.examples) // self.data.global_batch))
-
-  def next_commands(self) -> list[str]:
-    """What one may try next."""
-    return [
-      "python launch/main.py --config configs/quickstart.py:motion --workdir runs/motion     # one stream alone",
-      f"python launch/main.py --config configs/quickstart.py --workdir {self.workdir} --job count",
-      "python launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count",
-    ]
 
   def identity(self, train: Dataset) -> dict[str, Any]:
     """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal."""

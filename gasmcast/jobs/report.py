@@ -16,6 +16,11 @@ from gasmcast.reports.attention import AttentionExample
 from gasmcast.reports.html import Report, Run, write_report
 
 _SCORES_SHOWN = 5
+_NEXT = (
+  "python launch/main.py --config configs/quickstart.py:motion --workdir runs/motion     # one stream alone",
+  "python launch/main.py --config configs/quickstart.py --workdir runs/lr --config.optim.lr=1e-3     # another field",
+  "python launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count     # the full size",
+)
 
 
 def run(experiment: Experiment) -> None:
@@ -26,7 +31,9 @@ def run(experiment: Experiment) -> None:
   """
   workdir, split = experiment.workdir, experiment.evaluate.splits[-1]
   if not (workdir / "metrics.json").is_file() or not (workdir / "evaluation" / f"{split}.npz").is_file():
-    raise WorkdirError(f"{workdir} has no evaluation of the split {split!r}; run --job evaluate with the same --workdir.")
+    raise WorkdirError(
+      f"{workdir} has no evaluation of the split {split!r}; run --job evaluate with the same --workdir."
+    )
   metrics, names = read_json(workdir / "metrics.json"), read_json(workdir / "evaluation" / f"{split}.json")
   with np.load(workdir / "evaluation" / f"{split}.npz", allow_pickle=False) as file:
     arrays = dict(file)
@@ -42,8 +49,11 @@ def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays:
     parameters["trainable" if trained[name] else "frozen"] += math.prod(leaf.shape)
   read = np.isfinite(arrays["logits"]).all(-1)
   probabilities = _softmax(arrays["logits"])
-  sums = rules.unflatten({name.removeprefix("sums/"): leaf for name, leaf in arrays.items() if name.startswith("sums/")})
-  records = (experiment.workdir / "metrics.jsonl").read_text("utf-8").splitlines()
+  sums = rules.unflatten(
+    {name.removeprefix("sums/"): leaf for name, leaf in arrays.items() if name.startswith("sums/")}
+  )
+  curves = experiment.workdir / "metrics.jsonl"
+  records = curves.read_text("utf-8").splitlines() if curves.exists() else []
   depths = arrays["right_by_depth"]
   return Report(
     run=Run(
@@ -94,6 +104,10 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
   return exponents / exponents.sum(-1, keepdims=True)
 
 
+def _unreadable(clips: int) -> str:
+  return f", {clips} {'clip' if clips == 1 else 'clips'} could not be read (data_errors.jsonl)" if clips else ""
+
+
 def _say_where(experiment: Experiment, metrics: dict, page) -> None:
   workdir, console = experiment.workdir, experiment.console
   table = Table.grid(padding=(0, 2))
@@ -101,7 +115,7 @@ def _say_where(experiment: Experiment, metrics: dict, page) -> None:
     table.add_row(
       split,
       f"top-1 [bold]{100 * numbers['top1']:.1f} %[/]   top-5 {100 * numbers['top5']:.1f} %   "
-      f"{numbers['examples']:.0f} clips, step {metrics['meta']['step']}",
+      f"{numbers['examples']:.0f} clips{_unreadable(numbers['unreadable'])}",
     )
   table.add_row()
   table.add_row("report", str(page))
@@ -110,5 +124,5 @@ def _say_where(experiment: Experiment, metrics: dict, page) -> None:
   table.add_row("checkpoints", str(workdir / "checkpoints"))
   console.print(Panel(table, title=str(workdir), title_align="left", expand=False))
   console.print("Next:")
-  for line in experiment.next_commands():
+  for line in _NEXT:
     console.print(f"  {line}", highlight=False, soft_wrap=True)

@@ -3,8 +3,8 @@
 XLA's CPU backend runs a 3-D convolution several times slower than the same arithmetic as 2-D convolutions, and its
 gradient up to 160 times slower. So on a CPU the temporal taps are unrolled: folded into the channels where there are
 few of them, summed otherwise. Its 2-D convolution in turn takes ten times as long where the frame that comes out is
-smaller than the kernel; there all taps are unrolled into one matrix product. On an accelerator the plain 3-D convolution is
-right. `convolve` alone makes this choice; all formulations are equal up to float rounding.
+smaller than the kernel; there all taps are unrolled into one matrix product. On an accelerator the plain 3-D
+convolution is right. `convolve` alone makes this choice; all formulations are equal up to float rounding.
 """
 
 from collections.abc import Callable

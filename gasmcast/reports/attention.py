@@ -1,7 +1,7 @@
 """Where one prediction looked: frames, patches, segments and times of one clip in one figure.
 
-Top to bottom: the frames; the same frames under the weights of the pooling over patches; what each frame and each
-motion segment received in all; the scores of the classes beside the cross-attention of every layer.
+Top to bottom: the frames; the same frames under what the pooling over patches gave above average; what each frame and
+each motion segment received in all; the scores of the classes beside the cross-attention of every layer.
 """
 
 import dataclasses
@@ -21,6 +21,9 @@ from gasmcast.reports.theme import LIGHT, SHARES, Theme, label, style
 _HEAT = LinearSegmentedColormap.from_list(
   "heat", [(*colormaps["inferno"](0.55 + 0.4 * x)[:3], 0.85 * x) for x in np.linspace(0, 1, 32)]
 )
+
+
+_FULL = 2.0  # times the average is drawn in full colour, or the largest weight if that is more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +73,17 @@ def attention_figure(example: AttentionExample, theme: Theme = LIGHT) -> Figure:
     figure = Figure(figsize=(10.4, 6.6))
     figure.suptitle(_title(example), x=0.01, ha="left", fontsize=11, fontweight="bold")
     grid = figure.add_gridspec(4, T, height_ratios=(1.25, 1.25, 0.9, 2.1))
-    peak = np.max(example.patch_attention)
+    uniform = np.mean(example.patch_attention)
+    full = max(np.max(example.patch_attention), _FULL * uniform)
     for t in range(T):
       plain, overlaid = figure.add_subplot(grid[0, t]), figure.add_subplot(grid[1, t])
       plain.set_title(f"frame {t + 1}", loc="center", fontsize=8.5, fontweight="normal")
       plain.imshow(example.frames[t])
       plain.set_axis_off()
-      _overlay(overlaid, example.frames[t], example.patch_attention[t] / peak)
+      above = np.clip((example.patch_attention[t] - uniform) / (full - uniform), 0, 1)
+      _overlay(overlaid, example.frames[t], above)
       if t == 0:
-        overlaid.text(-0.06, 0.5, "patch weights", transform=overlaid.transAxes, rotation=90, va="center", ha="right")
+        overlaid.text(-0.06, 0.5, "above average", transform=overlaid.transAxes, rotation=90, va="center", ha="right")
     _received(figure.add_subplot(grid[2, :]), example, theme)
     layers = len(example.time_attention)
     lower = grid[3, :].subgridspec(1, layers + 2, width_ratios=(1.5, *[1] * layers, 0.05))
@@ -99,7 +104,7 @@ def _title(example: AttentionExample) -> str:
 
 
 def _overlay(axes: Axes, frame: UInt8[np.ndarray, "H W 3"], weights: Float[np.ndarray, "h w"]) -> None:
-  """The frame in grey under its weights, 0 to 1."""
+  """The frame in grey under what its patches received above the average, 0 to 1."""
   height, width = frame.shape[:2]
   axes.imshow(frame.mean(-1), cmap="gray", vmin=0, vmax=255)
   extent = (-0.5, width - 0.5, height - 0.5, -0.5)

@@ -1,207 +1,229 @@
-"""GASM-CAST: Graph-Aware Semantic-Motion Cross-Attention with Temporal Structure.
+"""GASM-CAST: Graph-Aware Semantic-Motion Cross-Attention with Temporal Structure, from frames to class scores.
 
-    semantic tokens [B, T, N, D] --graph attention--+                      +--pool--+
-                                                    +--progressive B-CAST--+        +--concatenate--LN--Linear--> [B, C]
-    motion tokens   [B, T, (M,) E] --graph attention+                      +--pool--+
+    frames [B, 16, H, W, 3] --every second frame--> semantic backbone --> tokens [B, 8, N, D] --+
+                            |                                                                   +--> fusion --> logits
+                            +--all frames---------> motion backbone ----> segments [B, 8, E] ---+
 
-`FusionClassifier` is that network, from the features of the frozen backbones to the logits.
+Frame 2s of the clip and motion segment s show the same moment.
 """
 
-import math
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
-from gasmcast.core.config import require
-from gasmcast.core.rules import flatten
-from gasmcast.fusion.config import FusionConfig, StreamShapes, check_shapes, stream_graph
-from gasmcast.fusion.graph import BottleneckGraphBlock, GraphBlock
-from gasmcast.fusion.neighbours import neighbourhood
-from gasmcast.fusion.progressive import ProgressiveFusion, State
-from gasmcast.heads.classify import Classifier
-from gasmcast.heads.pooling import AttentivePooling, mean_pool
+from gasmcast.core.config import parse, require
+from gasmcast.core.types import Batch, PyTree
+from gasmcast.features.backbones import StreamConfig, parse_stream
+from gasmcast.features.preprocessing import prepare
+from gasmcast.fusion.config import VARIANTS, FusionConfig, StreamShapes, shapes_at
+from gasmcast.metrics import classification
+from gasmcast.systems.fusion_classifier import FusionClassifier
 
-AUXILIARY = "auxiliary"
+LABEL = "action"
+_STRIDE = 2  # the semantic stream sees every second frame
 
 
-class FusionClassifier(nn.Module):
-  """Features of both streams -> logits.
+@dataclasses.dataclass(frozen=True)
+class GasmCastConfig:
+  """The model and its loss.
 
   Attributes:
-    config: of the fusion.
-    classes: C.
-    dtype: of the computation; parameters, softmax, norms and logits are float32.
-    grid: rows and columns of the semantic tokens; None for a square.
-    motion_grid: rows and columns of the motion tokens of a segment; None for a square.
+    semantic, motion: the backbones.
+    fusion: everything between their features and the scores.
+    motion_tokens: "segments": one vector a segment, the mean over space; "grid": every cell of the last stage, so that
+      the fusion sees where something moves.
+    dtype: of the arithmetic; parameters, softmax and norms are float32.
+    label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
+    auxiliary_weight: of the loss of each auxiliary head.
+    max_trainable: budget of trainable parameters, auxiliary heads apart; 0 is none.
   """
 
-  config: FusionConfig
-  classes: int
-  dtype: jnp.dtype = jnp.float32
-  grid: tuple[int, int] | None = None
-  motion_grid: tuple[int, int] | None = None
+  semantic: StreamConfig
+  motion: StreamConfig
+  fusion: FusionConfig
+  motion_tokens: Literal["segments", "grid"] = "segments"
+  dtype: Literal["float32", "bfloat16"] = "float32"
+  label_smoothing: float = 0.1
+  auxiliary_weight: float = 0.2
+  max_trainable: int = 20_000_000
 
-  @nn.compact
-  def __call__(
-    self,
-    semantic: Float[Array, "B T N D"] | None,
-    motion: Float[Array, "B T *M E"] | None,
-    train: bool = False,
-    capture: bool = False,
-  ) -> dict[str, Any]:
-    """The outputs by name.
-
-    Args:
-      semantic: patch tokens; may be None where `config.streams` is "motion".
-      motion: one vector a segment [B, T, E] or a grid of cells [B, T, M, E]; may be None where it is "semantic".
-      train: whether dropout and stochastic depth act, which draw from the random stream "dropout".
-      capture: whether "intermediates" are wanted.
-
-    Returns:
-      "logits" float32 [B, C]; "auxiliary" with auxiliary heads: a tuple of [B, C], for each depth but the last;
-      "intermediates" on request: "attention" (weights by name of the module, as in the parameter tree), "tokens" ("semantic_0", "motion_0",
-      ... by depth), "pooled" ("semantic", "motion": [B, D]).
-
-    Raises:
-      ConfigError: features that the configuration can't work on.
-    """
-    config = self.config
-    semantic = None if config.streams == "motion" else _required(semantic, "semantic", config)
-    motion = None if config.streams == "semantic" else _as_grid(_required(motion, "motion", config))
-    shapes = _shapes(semantic, motion, self.grid, self.motion_grid)
-    check_shapes(config, shapes)
-
-    semantic, semantic_weights = self._refine("semantic", semantic, shapes, train, capture)
-    motion, motion_weights = self._refine("motion", motion, shapes, train, capture)
-    progressive = ProgressiveFusion(config, shapes.grid, self.dtype)
-    nn.share_scope(self, progressive)  # its layers are named beside the graphs, not below a level of their own
-    states, exchange_weights = progressive(semantic, motion, train, capture)
-    pooled, pool_weights = self._pool(states[-1])
-    classifier = Classifier(self.classes, config.dropout)
-    nn.share_scope(self, classifier)
-    outputs = {"logits": classifier(jnp.concatenate(list(pooled.values()), -1), train)}
-    if config.auxiliary:
-      outputs["auxiliary"] = tuple(self._auxiliary(depth, state, train) for depth, state in enumerate(states[:-1]))
-    if capture:
-      attention = semantic_weights | motion_weights | exchange_weights | pool_weights
-      outputs["intermediates"] = {"attention": attention, "tokens": _name_tokens(states), "pooled": pooled}
-    return outputs
-
-  def _refine(
-    self, stream: str, x: Array | None, shapes: StreamShapes, train: bool, capture: bool
-  ) -> tuple[Float[Array, "B T N D"] | None, dict[str, Array]]:
-    """The graph blocks of one stream, on the graph that the features form as they came in."""
-    if x is None:
-      return None, {}
-    config, graph, weights = self.config, stream_graph(self.config, shapes, stream), {}
-    nodes = x if stream == "semantic" else x.reshape(x.shape[0], -1, x.shape[-1])  # a graph a frame or a clip
-    refined = nodes.astype(self.dtype)
-    if graph.blocks:
-      gathered = config.graph_score == "gatv2"
-      neighbours = neighbourhood(nodes, graph, config.graph_neighbours, config.relative_bias, gathered)
-    block_class = GraphBlock if config.graph_width == "full" else BottleneckGraphBlock
-    block_class = nn.remat(block_class, static_argnums=(3, 4)) if config.remat else block_class
-    for i in range(graph.blocks):
-      name = f"{stream}_graph_{i}"
-      block = block_class(config, graph.sides, config.drop_path, self.dtype, name=name)
-      refined, weights[name] = block(refined, neighbours, train, capture)
-    return refined.reshape(x.shape), weights
-
-  def _pool(self, state: State) -> tuple[dict[str, Float[Array, "B D"]], dict[str, Array]]:
-    config, pooled, weights = self.config, {}, {}
-    for stream, tokens in _present(state).items():
-      if config.pooling == "mean":
-        pooled[stream] = mean_pool(tokens)
-      else:
-        name = f"pool_{stream}"
-        pool = AttentivePooling(config.heads, config.bottleneck, config.pool_time_bias, self.dtype, name=name)
-        pooled[stream], weights[name] = pool(tokens)
-    return pooled, weights
-
-  def _auxiliary(self, depth: int, state: State, train: bool) -> Float[Array, "B C"]:
-    """The logits of the state at one depth: what the layers up to there are worth."""
-    pooled = [mean_pool(tokens) for tokens in _present(state).values()]
-    classifier = Classifier(self.classes, self.config.dropout, name=f"{AUXILIARY}_{depth}")
-    return classifier(jnp.concatenate(pooled, -1), train)
-
-
-def _required(features: Array | None, stream: str, config: FusionConfig) -> Array:
-  require(
-    features is not None,
-    f"fusion.streams = {config.streams!r} needs {stream} features and there are none; extract them, or choose the "
-    "other stream.",
-  )
-  return features
-
-
-def _present(state: State) -> dict[str, Array]:
-  return {name: tokens for name, tokens in zip(("semantic", "motion"), state, strict=True) if tokens is not None}
-
-
-def _name_tokens(states: tuple[State, ...]) -> dict[str, Array]:
-  return {f"{name}_{depth}": x for depth, state in enumerate(states) for name, x in _present(state).items()}
-
-
-def _as_grid(motion: Float[Array, "B T *M E"]) -> Float[Array, "B T M E"]:
-  return motion[:, :, None] if motion.ndim == 3 else motion
-
-
-def _square(tokens: int, grid: tuple[int, int] | None, name: str) -> tuple[int, int]:
-  side = math.isqrt(tokens)
-  rows, columns = grid or (side, side)
-  require(
-    rows * columns == tokens,
-    f"{tokens} {name} tokens a frame are not a grid of {rows} x {columns}; give the rows and columns of the features.",
-  )
-  return rows, columns
-
-
-def _shapes(
-  semantic: Array | None, motion: Array | None, grid: tuple[int, int] | None, motion_grid: tuple[int, int] | None
-) -> StreamShapes:
-  """The sizes of what came in; an absent stream leaves the defaults, which then nobody reads."""
-  if semantic is not None and motion is not None:
+  def __post_init__(self):
     require(
-      semantic.shape[:2] == motion.shape[:2],
-      f"semantic tokens {semantic.shape} and motion tokens {motion.shape} differ in clips or in time; frame t and "
-      "segment t must be of the same moment.",
+      0 <= self.label_smoothing < 1,
+      f"config.model.label_smoothing = {self.label_smoothing}: it is a share; use 0 to below 1.",
     )
-  sizes = {}
-  if semantic is not None:
-    _, time, tokens, width = semantic.shape
-    sizes |= {"time": time, "grid": _square(tokens, grid, "semantic"), "semantic_width": width}
-  if motion is not None:
-    _, time, tokens, width = motion.shape
-    sizes |= {"time": time, "motion_grid": _square(tokens, motion_grid, "motion"), "motion_width": width}
-  return StreamShapes(**sizes)
+    require(
+      self.auxiliary_weight >= 0, f"config.model.auxiliary_weight = {self.auxiliary_weight} is negative; use 0 or more."
+    )
+
+  def streams(self) -> dict[str, StreamConfig]:
+    """The streams that the fusion uses, by name."""
+    used = {"both": ("semantic", "motion")}.get(self.fusion.streams, (self.fusion.streams,))
+    return {name: getattr(self, name) for name in used}
 
 
-def count_parameters(params: Mapping[str, Any]) -> dict[str, int]:
-  """The number of parameters of each top-level part of a tree of arrays or of their shapes (`jax.eval_shape`)."""
-  parts: dict[str, int] = {}
-  for name, leaf in flatten(params).items():
-    part = name.split("/")[0]
-    parts[part] = parts.get(part, 0) + math.prod(leaf.shape)
-  return parts
-
-
-def require_trainable(params: Mapping[str, Any], max_trainable: int) -> dict[str, int]:
-  """`count_parameters` of the trained parameters, if they are few enough.
-
-  Auxiliary heads serve training only, so they are in the table and not in the sum.
+def parse_model(values: Mapping[str, Any]) -> GasmCastConfig:
+  """The config from {"variant", "fusion": {fields that differ from the variant; None: as the variant}, ...}.
 
   Raises:
-    ConfigError: the sum exceeds `max_trainable`; the message holds the table.
+    ConfigError: an unknown variant or field, or values that are impossible together.
   """
-  parts = count_parameters(params)
-  total = sum(number for part, number in parts.items() if not part.startswith(AUXILIARY))
-  table = "\n".join(f"  {part:<24}{number:>12,}" for part, number in parts.items())
-  require(
-    total <= max_trainable,
-    f"model.max_trainable = {max_trainable:,}: {total:,} parameters would be trained (auxiliary heads not counted). "
-    f'Use a smaller variant ("efficient" for wide features) or raise the limit.\n{table}',
-  )
-  return parts
+  values = dict(values)
+  variant = values.pop("variant", "base")
+  require(variant in VARIANTS, f"config.model.variant = {variant!r} is not one of {', '.join(VARIANTS)}.")
+  changed = {name: value for name, value in dict(values.pop("fusion", {})).items() if value is not None}
+  full = {field.name: getattr(VARIANTS[variant], field.name) for field in dataclasses.fields(FusionConfig)}
+  unknown = {name: value for name, value in changed.items() if name not in full}
+  fusion = parse(FusionConfig, unknown or full | changed, "config.model.fusion")
+  streams = {name: parse_stream(values.pop(name, {}), name) for name in ("semantic", "motion")}
+  plain = parse(_PlainFields, values, "config.model")
+  return GasmCastConfig(fusion=fusion, **streams, **dataclasses.asdict(plain))
+
+
+@dataclasses.dataclass(frozen=True)
+class _PlainFields:
+  motion_tokens: Literal["segments", "grid"] = "segments"
+  dtype: Literal["float32", "bfloat16"] = "float32"
+  label_smoothing: float = 0.1
+  auxiliary_weight: float = 0.2
+  max_trainable: int = 20_000_000
+
+
+class _Network(nn.Module):
+  """Frames -> outputs of `FusionClassifier`; only the backbones of the streams in use are there."""
+
+  config: GasmCastConfig
+  classes: int
+
+  @nn.compact
+  def __call__(self, frames: UInt8[Array, "B T H W 3"], train: bool, capture: bool) -> dict[str, Any]:
+    config, dtype = self.config, jnp.dtype(self.config.dtype)
+    streams = config.fusion.streams
+    semantic = motion = grid = motion_grid = None
+    if streams != "motion":
+      semantic = self._run(config.semantic, frames[:, ::_STRIDE], train, "semantic")["tokens"]
+      grid = config.semantic.network.grid
+    if streams != "semantic":
+      motion = self._run(config.motion, frames, train, "motion")[config.motion_tokens]
+      if config.motion_tokens == "grid":
+        motion_grid = motion.shape[2:4]
+        motion = motion.reshape(*motion.shape[:2], -1, motion.shape[-1])
+    if semantic is not None and motion is not None:
+      require(
+        semantic.shape[1] == motion.shape[1],
+        f"the semantic stream has {semantic.shape[1]} frames and the motion stream {motion.shape[1]} segments; "
+        "choose config.data.frames and config.model.motion.mode so that they agree (16 and 'atrous' give 8 and 8).",
+      )
+    fusion = FusionClassifier(config.fusion, self.classes, dtype, grid, motion_grid, name="fusion")
+    return fusion(semantic, motion, train, capture)
+
+  def _run(self, stream: StreamConfig, frames: Array, train: bool, name: str) -> dict[str, Array]:
+    network = stream.network
+    x = prepare(frames, network.image_size, network.normalisation)
+    features = stream.build(jnp.dtype(self.config.dtype), name)(x, train and stream.trainable)
+    return features if stream.trainable else jax.tree.map(jax.lax.stop_gradient, features)
+
+
+class GasmCastSystem:
+  """The `System` of GASM-CAST for a list of class names. Batches hold "frames" and the label "action"."""
+
+  def __init__(self, config: GasmCastConfig, class_names: tuple[str, ...]):
+    self.config = config
+    self.class_names = class_names
+    self._network = _Network(config, len(class_names))
+
+  @property
+  def trainable(self) -> tuple[tuple[str, bool], ...]:
+    """Backbones as configured, everything else."""
+    config = self.config
+    return (("^semantic/", config.semantic.trainable), ("^motion/", config.motion.trainable), (".*", True))
+
+  @property
+  def stride(self) -> int:
+    """Frames of the clip for each frame of the semantic stream."""
+    return _STRIDE
+
+  def init(self, rng: Array, batch: Batch) -> PyTree:
+    return self._network.init(rng, batch["frames"], False, False)
+
+  def apply(
+    self,
+    variables: PyTree,
+    batch: Batch,
+    *,
+    train: bool,
+    rngs: Mapping[str, Array] | None = None,
+    capture: bool = False,
+  ) -> tuple[dict[str, Any], dict[str, PyTree]]:
+    """Outputs of `FusionClassifier`, and the updated "batch_stats" of backbones in training."""
+    collections = [name for name in variables if name != "params"] if train else []
+    outputs = self._network.apply(variables, batch["frames"], train, capture, rngs=rngs, mutable=collections)
+    return outputs
+
+  def loss(self, outputs: Mapping[str, Any], batch: Batch) -> tuple[Array, dict[str, Array]]:
+    """Smoothed cross-entropy, and that of each auxiliary head times its weight."""
+    classes = len(self.class_names)
+    target = optax.smooth_labels(jax.nn.one_hot(batch[LABEL], classes), self.config.label_smoothing)
+    weight = batch["ok"] / jnp.maximum(batch["ok"].sum(), 1)
+    mean = lambda logits: (optax.softmax_cross_entropy(logits.astype(jnp.float32), target) * weight).sum()
+    parts = {"classification": mean(outputs["logits"])}
+    for depth, logits in enumerate(outputs.get("auxiliary", ())):
+      parts[f"auxiliary_{depth}"] = self.config.auxiliary_weight * mean(logits)
+    return sum(parts.values()), parts
+
+  def metrics(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, PyTree]:
+    """Sums of `metrics.classification`, and the right answers of the auxiliary head of each depth."""
+    sums = classification.sums(outputs["logits"], batch[LABEL], batch["ok"])
+    right = [
+      ((logits.argmax(-1) == batch[LABEL]) & batch["ok"]).sum(dtype=jnp.float32)
+      for logits in outputs.get("auxiliary", ())
+    ]
+    return {"classification": sums, "right_by_depth": right}
+
+  def summarize(self, sums: Mapping[str, Any]) -> dict[str, float]:
+    """examples, top1, top5, ... and top1_depth_0, top1_depth_1, ... of the auxiliary heads."""
+    numbers = classification.summarize(sums["classification"])
+    for depth, right in enumerate(sums["right_by_depth"]):
+      numbers[f"top1_depth_{depth}"] = float(right / np.maximum(numbers["examples"], 1))
+    return numbers
+
+  def explain(self, outputs: Mapping[str, Any]) -> dict[str, Float[Array, "B ..."]]:
+    """Where the model looked, averaged over heads, from outputs with "intermediates".
+
+    Returns:
+      "patches" [B, T, h, w]: pooling weights of the patches that are left after the merges; "segments" [B, T]: of the
+      motion segments; "layer 1" [B, T, T], ...: from frames to segments, averaged over patches, of each B-CAST layer.
+      Empty where a stream or the attentive pooling is missing.
+    """
+    attention = outputs["intermediates"]["attention"]
+    if "pool_semantic" not in attention or "pool_motion" not in attention:
+      return {}
+    batch, time, cells = outputs["intermediates"]["tokens"]["motion_0"].shape[:3]
+    motion = attention["pool_motion"].mean(1).reshape(batch, time, cells).sum(2)
+    patches = attention["pool_semantic"].mean(1).reshape(batch, time, -1)
+    shapes = StreamShapes(time=time, grid=self.config.semantic.network.grid)
+    grid = shapes_at(self.config.fusion, shapes, len(self.config.fusion.windows)).grid
+    explained = {"patches": patches.reshape(batch, time, *grid), "segments": motion}
+    for layer in range(1, len(self.config.fusion.windows) + 1):
+      weights = attention.get(f"bcast_{layer}", {}).get("motion_to_semantic")
+      if weights is not None:
+        explained[f"layer {layer}"] = weights.mean(1).reshape(batch, time, -1, time, cells).mean(2).sum(-1)
+    return explained
+
+
+def example_batch(frames: int, size: int, rows: int = 1) -> dict[str, np.ndarray]:
+  """A batch of the right shapes and types, for `eval_shape`."""
+  clip: Float[np.ndarray, "B T H W 3"] = np.zeros((rows, frames, size, size, 3), np.uint8)
+  return {
+    "frames": clip,
+    "ok": np.ones(rows, bool),
+    "index": np.zeros(rows, np.int32),
+    LABEL: np.zeros(rows, np.int32),
+  }

@@ -22,7 +22,9 @@ def _variables(config, frames=16):
   variables = R3D(config).init(jax.random.key(0), _frames(frames))
   leaves, tree = jax.tree.flatten(variables)
   keys = jax.random.split(jax.random.key(1), len(leaves))
-  return jax.tree.unflatten(tree, [leaf + jax.random.uniform(k, leaf.shape) / 9 for leaf, k in zip(leaves, keys)])
+  return jax.tree.unflatten(
+    tree, [leaf + jax.random.uniform(k, leaf.shape) / 9 for leaf, k in zip(leaves, keys, strict=True)]
+  )
 
 
 def test_r3d_18_has_the_published_size():

@@ -10,9 +10,9 @@ from gasmcast.fusion.config import FusionConfig
 from tests.layers.variables import drawn_variables
 
 CONFIG = FusionConfig(heads=2, bottleneck=4, bcast_ffn_ratio=2.0, zero_init=False)
-SEMANTIC = jax.random.normal(jax.random.key(0), (2, 4, 3, 6))  # [B, T, N, D]
-MOTION = jax.random.normal(jax.random.key(1), (2, 4, 1, 5))
-MOTION_GRID = jax.random.normal(jax.random.key(2), (2, 4, 2, 5))
+SEMANTIC = np.random.default_rng(0).normal(size=(2, 4, 3, 6)).astype(np.float32)  # [B, T, N, D]
+MOTION = np.random.default_rng(1).normal(size=(2, 4, 1, 5)).astype(np.float32)
+MOTION_GRID = np.random.default_rng(2).normal(size=(2, 4, 2, 5)).astype(np.float32)
 
 
 def run(config, motion=MOTION):

@@ -8,7 +8,7 @@ import pytest
 
 from gasmcast.fusion.config import VARIANTS, FusionConfig, StreamShapes
 from gasmcast.fusion.cost import fusion_macs, vanilla_macs
-from gasmcast.systems.gasmcast import FusionClassifier
+from gasmcast.systems.fusion_classifier import FusionClassifier
 
 SHAPES = StreamShapes()  # 1568 x 8 tokens of 768 and 512
 FLAT = FusionConfig(windows=(7,), merge_before=())

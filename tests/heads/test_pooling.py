@@ -5,7 +5,7 @@ import numpy as np
 from gasmcast.heads.pooling import AttentivePooling, mean_pool
 from tests.layers.variables import drawn_variables
 
-X = jax.random.normal(jax.random.key(0), (2, 3, 4, 6))  # [B, T, N, D]
+X = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32)  # [B, T, N, D]
 
 
 def apply(pool, variables, x):
@@ -43,6 +43,14 @@ def test_order_of_frames_is_seen_through_the_time_bias_only():
     variables = drawn_variables(pool, X)
     forward, backward = (apply(pool, variables, x)[0] for x in (X, X[:, ::-1]))
     assert (np.abs(forward - backward).max() > 1e-2) == time_bias
+
+
+def test_time_bias_starts_with_the_deviation_asked_for():
+  x = jnp.ones((1, 100, 1, 16))
+  init = jax.jit(lambda key: AttentivePooling(8, 8, bias_std=0.5).init(key, x)["params"]["time_bias"])
+  bias = init(jax.random.key(0))
+  assert bias.shape == (8, 100)
+  assert 0.45 < float(bias.std()) < 0.55
 
 
 def test_sums_in_float32():

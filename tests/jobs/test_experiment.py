@@ -33,13 +33,17 @@ def _set(config: ConfigDict, field: str, value) -> None:
     ("model.fusion.windows", (0, 3, 7), r"fusion.windows\[0\] = 0: every query must see at least two segments"),
     ("model.fusion.heads", 5, "heads"),
     ("model.fusion.window", 3, "config.model.fusion.window is not a field; did you mean 'windows'?"),
-    ("model.semantic.name", "dinov9", "config.model.semantic.name = 'dinov9' is no semantic backbone; use one of dinov3"),
+    (
+      "model.semantic.name",
+      "dinov9",
+      "config.model.semantic.name = 'dinov9' is no semantic backbone; use one of dinov3",
+    ),
     ("model.motion.name", "dinov3", "config.model.motion.name = 'dinov3' is no motion backbone; use one of r3d"),
     ("model.semantic.depht", 3, "config.model.semantic.depht is not a field; did you mean 'depth'?"),
     ("model.motion.mode", "native", "the semantic stream has 8 frames and the motion stream 2 segments"),
     ("model.max_trainable", 1000, "max_trainable = 1,000"),
     ("evaluate.splits", ("holdout",), "config.evaluate.splits"),
-    ("generate.test", 3, "recipe.test = 3: every split needs a clip of each of the 12 classes"),
+    ("generate.test", 3, "recipe.test = 3: a split needs a clip of each of the 12 classes"),
   ],
 )
 def test_impossible_configurations_are_refused(tiny, make, field, value, message):

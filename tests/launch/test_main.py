@@ -142,8 +142,8 @@ def test_an_unreadable_video_is_counted_named_and_masked_and_too_many_stop_the_r
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    (("--config.optim.lrr=1",), "lrr"),
-    (("--config.optim.lr=fast",), "fast"),
+    (("--config.optim.lrr=1",), """the config has no field 'lrr' Did you mean "lr" instead of "lrr"?"""),
+    (("--config.optim.lr=fast",), "--config.optim.lr=fast: could not convert string to float: 'fast'"),
     (("--confg.optim.lr=1",), "Unknown command line flag 'confg.optim.lr'"),
     (("--job=trian",), "--job 'trian': 'trian' is no job; use generate, train, evaluate, report, count"),
     (("train",), "'train' is no flag; a field is set by --config.FIELD=VALUE"),

@@ -1,309 +1,151 @@
+"""The system of GASM-CAST: what is trained, what is lost on masked rows, and what can be looked at."""
+
 import dataclasses
-import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gasmcast.core.errors import ConfigError
-from gasmcast.core.rules import flatten
-from gasmcast.fusion.config import VARIANTS, FusionConfig
-from gasmcast.systems.gasmcast import FusionClassifier, count_parameters, require_trainable
-from tests.layers.variables import drawn_variables
+from configs import quickstart, ssv2_gasmcast
+from gasmcast.core import rules
+from gasmcast.core.config import to_dict
+from gasmcast.systems.gasmcast import GasmCastSystem, example_batch, parse_model
 
-TINY = FusionConfig(
-  heads=2, bottleneck=8, windows=(1, 3), motion_window=1, semantic_nearest=3, motion_nearest=1, bcast_ffn_ratio=2.0
-)
-SEMANTIC = jax.random.normal(jax.random.key(0), (2, 4, 16, 12))  # [B, T, N, D]
-MOTION = jax.random.normal(jax.random.key(1), (2, 4, 10))  # [B, T, E]
+CLASSES = ("up", "down", "left", "right")
 
 
-def network_of(dtype=jnp.float32, **changes):
-  return FusionClassifier(dataclasses.replace(TINY, **changes), classes=5, dtype=dtype)
+def _model(**fields):
+  values = quickstart.get_config("runlocal").model.to_dict()
+  for name, value in fields.items():
+    values[name] = value | {} if not isinstance(values[name], dict) else values[name] | value
+  return parse_model(values)
 
 
-def abstract(network, semantic=SEMANTIC, motion=MOTION, **options):
-  """Shapes and dtypes of the outputs and of the parameters."""
-  outputs, variables = jax.eval_shape(
-    lambda s, m: network.init_with_output(jax.random.key(0), s, m, **options), semantic, motion
-  )
-  return outputs, variables["params"]
-
-
-def refused(message, network, semantic=SEMANTIC, motion=MOTION):
-  with pytest.raises(ConfigError, match=re.escape(message)):
-    abstract(network, semantic, motion)
-
-
-class TestCounts:
-  @staticmethod
-  def parts(config, motion_width=512, classes=174):
-    features = jnp.ones((1, 8, 196, 768)), jnp.ones((1, 8, motion_width))
-    return count_parameters(abstract(FusionClassifier(config, classes), *features)[1])
-
-  @pytest.mark.parametrize(
-    ("variant", "total"),
-    [("literal", 7_208_910), ("small", 7_625_294), ("large", 17_879_198), ("efficient", 9_079_886)],
-  )
-  def test_variants(self, variant, total):
-    assert sum(self.parts(VARIANTS[variant]).values()) == total
-
-  def test_base_by_part_and_its_auxiliary_heads(self):
-    parts = self.parts(dataclasses.replace(VARIANTS["base"], auxiliary=True))
-    auxiliary = {part: parts.pop(part) for part in list(parts) if part.startswith("auxiliary")}
-    assert auxiliary == {f"auxiliary_{depth}": 225_454 for depth in range(3)}  # LN(1280) and 1280 -> 174
-    assert parts == {
-      "semantic_graph_0": 4_734_416,
-      "motion_graph_0": 2_103_936,
-      "bcast_1": 2_291_696,
-      "merge_2": 2_304,
-      "bcast_2": 2_254_064,
-      "bcast_3": 2_254_064,
-      "pool_semantic": 198_720,
-      "pool_motion": 132_672,
-      "output_norm": 2_560,
-      "head": 222_894,
-    }
-    assert sum(parts.values()) == 14_197_326
-
-  def test_a_semantic_graph_block_by_part(self):
-    features = jnp.ones((1, 8, 196, 768)), jnp.ones((1, 8, 512))
-    _, params = abstract(FusionClassifier(VARIANTS["base"], 174), *features)
-    assert count_parameters(params["semantic_graph_0"]) == {
-      "attention": 2_362_368,
-      "ffn": 2_361_600,
-      "norm": 1_536,
-      "ffn_norm": 1_536,
-      "offset_bias": 5_832,
-      "similarity_scale": 8,
-      "attention_scale": 768,
-      "ffn_scale": 768,
-    }
-
-  def test_a_narrow_semantic_graph_by_hand(self):
-    """LN and down to 256; Q, K, V, O; FFN to 512 and back; two LN, two LayerScales; biases; up to 768."""
-    inner = 4 * (256 * 256 + 256) + (256 * 512 + 512 + 512 * 256 + 256) + 2 * 512 + 2 * 256 + 8 * 729 + 8
-    expected = 2 * 768 + (768 * 256 + 256) + inner + (256 * 768 + 768)
-    assert self.parts(VARIANTS["efficient"])["semantic_graph_0"] == expected == 929_232
-
-  def test_the_limit_counts_no_auxiliary_heads_and_names_the_parts(self):
-    base = dataclasses.replace(VARIANTS["base"], auxiliary=True)
-    features = jnp.ones((1, 8, 196, 768)), jnp.ones((1, 8, 512))
-    _, params = abstract(FusionClassifier(base, 174), *features)
-    assert require_trainable(params, 14_197_326) == count_parameters(params)
-    with pytest.raises(ConfigError) as raised:
-      require_trainable(params, 14_197_325)
-    message = str(raised.value)
-    assert message.startswith("model.max_trainable = 14,197,325: 14,197,326 parameters would be trained")
-    assert re.search(r"\n  semantic_graph_0 +4,734,416$", message)
-    assert re.search(r"\n  auxiliary_0 +225,454\n", message)
-
-  def test_wide_motion_features_exceed_twenty_million_in_base_only(self):
-    assert round(sum(self.parts(VARIANTS["base"], motion_width=1024).values()) / 1e6, 1) == 21.5
-    assert sum(self.parts(VARIANTS["efficient"], motion_width=1024).values()) < 20e6
-
-
-class TestOutputs:
-  def test_names_and_shapes(self):
-    outputs, _ = abstract(network_of(auxiliary=True), capture=True)
-    assert set(outputs) == {"logits", "auxiliary", "intermediates"}
-    assert outputs["logits"].shape == (2, 5)
-    assert [logits.shape for logits in outputs["auxiliary"]] == [(2, 5), (2, 5)]
-    captured = {name: x.shape for name, x in flatten(outputs["intermediates"]).items()}
-    assert captured == {
-      "attention/semantic_graph_0": (2, 4, 2, 16, 16),
-      "attention/motion_graph_0": (2, 2, 4, 4),
-      "attention/bcast_1/motion_to_semantic": (2, 2, 64, 4),
-      "attention/bcast_1/semantic_to_motion": (2, 2, 4, 64),
-      "attention/merge_2": (2, 4, 4, 4),
-      "attention/bcast_2/motion_to_semantic": (2, 2, 16, 4),
-      "attention/bcast_2/semantic_to_motion": (2, 2, 4, 16),
-      "attention/pool_semantic": (2, 2, 16),
-      "attention/pool_motion": (2, 2, 4),
-      "tokens/semantic_0": (2, 4, 16, 12),
-      "tokens/motion_0": (2, 4, 1, 10),
-      "tokens/semantic_1": (2, 4, 16, 12),
-      "tokens/motion_1": (2, 4, 1, 10),
-      "tokens/semantic_2": (2, 4, 4, 12),
-      "tokens/motion_2": (2, 4, 1, 10),
-      "pooled/semantic": (2, 12),
-      "pooled/motion": (2, 10),
-    }
-
-  def test_nothing_but_logits_unless_asked(self):
-    outputs, params = abstract(network_of())
-    assert set(outputs) == {"logits"}
-    assert not [name for name in params if name.startswith("auxiliary")]
-
-  def test_motion_grids_and_flat_frames(self):
-    network = FusionClassifier(TINY, 5, grid=(2, 8), motion_grid=(2, 3))
-    outputs, params = abstract(network, motion=jnp.ones((2, 4, 6, 10)), capture=True)
-    attention = outputs["intermediates"]["attention"]
-    assert attention["motion_graph_0"].shape == (2, 2, 24, 24)
-    assert attention["bcast_2/motion_to_semantic"].shape == (2, 2, 4 * 4, 24)
-    assert params["motion_graph_0"]["offset_bias"].shape == (2, 7 * 3 * 5)
-    assert params["semantic_graph_0"]["offset_bias"].shape == (2, 3 * 15)
-
-  @pytest.mark.parametrize(("stream", "other"), [("semantic", "motion"), ("motion", "semantic")])
-  def test_a_single_stream_has_the_same_parts_without_the_exchange(self, stream, other):
-    features = {"semantic": SEMANTIC, "motion": MOTION} | {other: None}
-    outputs, params = abstract(network_of(streams=stream), **features)
-    _, both = abstract(network_of())
-    assert outputs["logits"].shape == (2, 5)
-    assert set(params) == {name for name in both if not name.startswith("bcast") and other not in name} - (
-      {"merge_2"} if stream == "motion" else set()
-    )
-    same = [f"{stream}_graph_0", f"pool_{stream}"]
-    for name in same:
-      assert jax.tree.map(jnp.shape, params[name]) == jax.tree.map(jnp.shape, both[name])
-
-  def test_switches_change_the_parameters_they_name(self):
-    _, none = abstract(network_of(graph_neighbours="none"))
-    assert not [name for name in none if "graph" in name]
-    _, gatv2 = abstract(network_of(graph_score="gatv2"))
-    assert gatv2["semantic_graph_0"]["attention"]["score"].shape == (2, 6)
-
-  def test_impossible_features_are_refused(self):
-    refused(
-      "15 semantic tokens a frame are not a grid of 3 x 3; give the rows and columns",
-      network_of(),
-      jnp.ones((2, 4, 15, 12)),
-    )
-    refused("differ in clips or in time", network_of(), motion=jnp.ones((2, 3, 10)))
-    refused("fusion.streams = 'both' needs motion features and there are none", network_of(), motion=None)
-    refused("the 3 x 3 grid before layer 2 has no 2x2 merge", network_of(), jnp.ones((2, 4, 9, 12)))
-    refused("fusion.heads = 2 does not divide the motion width 9", network_of(), motion=jnp.ones((2, 4, 9)))
-
-
-# One layer with everything that a layer can have, which compiles in a fraction of the time.
-SHORT = {"windows": (1,), "merge_before": (1,)}
-UP = ("semantic_up", "motion_up")
-
-
-def zero_up(variables):
-  """The variables with the up-projections of the first layer at zero, as they are initialised."""
-  layer = variables["params"]["bcast_1"]
-  layer = layer | {name: jax.tree.map(jnp.zeros_like, layer[name]) for name in UP}
-  return {"params": variables["params"] | {"bcast_1": layer}}
+def _batch(rows=2):
+  batch = example_batch(16, 32, rows)
+  batch["frames"] = np.random.default_rng(0).integers(0, 256, batch["frames"].shape, np.uint8)
+  batch["action"] = np.arange(rows, dtype=np.int32) % len(CLASSES)
+  return batch
 
 
 @pytest.fixture(scope="module")
-def variables():
-  return drawn_variables(network_of(auxiliary=True, **SHORT), SEMANTIC, MOTION)
-
-
-def loss_of(network):
-  def loss(variables):
-    outputs = network.apply(variables, SEMANTIC, MOTION)
-    return sum((logits**2).sum() for logits in (outputs["logits"], *outputs["auxiliary"]))
-
-  return loss
+def system():
+  return GasmCastSystem(_model(), CLASSES)
 
 
 @pytest.fixture(scope="module")
-def loss_and_gradient():
-  return jax.jit(jax.value_and_grad(loss_of(network_of(auxiliary=True, **SHORT))))
+def variables(system):
+  return jax.jit(system.init)(jax.random.key(0), _batch())
 
 
-def test_up_projections_start_at_zero():
-  network = network_of()
-  init = jax.jit(lambda key: {n: network.init(key, SEMANTIC, MOTION)["params"]["bcast_2"][n] for n in UP})
-  assert not any(leaf.any() for leaf in jax.tree.leaves(init(jax.random.key(0))))
+@pytest.fixture(scope="module")
+def outputs(system, variables):
+  apply = jax.jit(lambda v, b: system.apply(v, b, train=False, capture=True)[0])
+  return jax.device_get(apply(variables, _batch()))
 
 
-def test_streams_are_independent_at_the_start(variables):
-  """With the up-projections at zero the pooled vector of a stream does not depend on the other stream."""
-  network = network_of(auxiliary=True, **SHORT)
-  start = zero_up(variables)
-  pooled = jax.jit(lambda v, s, m: network.apply(v, s, m, capture=True)["intermediates"]["pooled"])
-  reference = pooled(start, SEMANTIC, MOTION)
-  other_motion, other_semantic = pooled(start, SEMANTIC, MOTION[::-1] * 3), pooled(start, SEMANTIC[::-1] * 3, MOTION)
-  np.testing.assert_array_equal(reference["semantic"], other_motion["semantic"])
-  np.testing.assert_array_equal(reference["motion"], other_semantic["motion"])
-  later = pooled(variables, SEMANTIC, MOTION[::-1] * 3)["semantic"] - pooled(variables, SEMANTIC, MOTION)["semantic"]
-  assert np.abs(later).max() > 1e-3
+def test_outputs_by_name(outputs):
+  assert outputs["logits"].shape == (2, 4)
+  assert [logits.shape for logits in outputs["auxiliary"]] == [(2, 4)] * 3
 
 
-SYMMETRIC = {"relative_bias": "absolute", "time_embedding": False, "pooling": "mean", "graph_ffn_ratio": 0.0}
+def test_where_it_looked(system, outputs):
+  explained = system.explain(outputs)
+  assert {name: leaf.shape for name, leaf in explained.items()} == {
+    "patches": (2, 8, 2, 2),  # a 4 x 4 grid after one merge
+    "segments": (2, 8),
+    "layer 1": (2, 8, 8),
+    "layer 2": (2, 8, 8),
+    "layer 3": (2, 8, 8),
+  }
+  np.testing.assert_allclose(explained["patches"].sum((1, 2, 3)), 1, rtol=1e-5)
+  np.testing.assert_allclose(explained["layer 2"].sum(-1), 1, rtol=1e-5)
+  far = np.abs(np.subtract.outer(np.arange(8), np.arange(8))) > 1
+  assert (explained["layer 1"][:, far] == 0).all()  # window 1
+  assert (explained["layer 3"] > 0).all()  # window 7
 
 
-@pytest.mark.parametrize(
-  ("changes", "sees"), [(SYMMETRIC, False), (SYMMETRIC | {"relative_bias": "signed"}, True)], ids=["unsigned", "signed"]
-)
-def test_only_signed_time_tells_a_clip_from_its_reversal(changes, sees):
-  network = network_of(**SHORT, **changes)
-  variables = drawn_variables(network, SEMANTIC, MOTION)
-  logits = jax.jit(lambda s, m: network.apply(variables, s, m)["logits"])
-  difference = np.abs(logits(SEMANTIC, MOTION) - logits(SEMANTIC[:, ::-1], MOTION[:, ::-1])).max()
-  assert difference > 1e-2 if sees else difference < 1e-5
+def test_a_single_stream_has_nothing_to_explain():
+  motion = GasmCastSystem(_model(fusion={"streams": "motion"}), CLASSES)
+  outputs = {"intermediates": {"attention": {"pool_motion": np.ones((1, 4, 8))}}}
+  assert motion.explain(outputs) == {}
 
 
-def test_recomputing_layers_changes_no_value_and_no_gradient(variables, loss_and_gradient):
-  recomputing = jax.value_and_grad(loss_of(network_of(auxiliary=True, remat=True, **SHORT)))
-  assert {"semantic_graph_0", "motion_graph_0", "bcast_1"} <= recomputed_layers(recomputing, variables)
-  expected, actual = loss_and_gradient(variables), jax.jit(recomputing)(variables)
-  for name, value in flatten({"loss": expected[0], **expected[1]}).items():
-    other = flatten({"loss": actual[0], **actual[1]})[name]
-    np.testing.assert_allclose(other, value, rtol=1e-4, atol=1e-5 * float(jnp.abs(value).max()) + 1e-5)
+def test_the_loss_is_the_mean_over_readable_rows(system):
+  """Two rows by hand: uniform scores cost log 4, whatever the smoothing; a masked row costs nothing."""
+  logits = jnp.array([[0.0, 0, 0, 0], [9.0, 0, 0, 0]])
+  batch = {"action": jnp.array([1, 0]), "ok": jnp.array([True, False])}
+  loss, parts = system.loss({"logits": logits}, batch)
+  np.testing.assert_allclose(loss, np.log(4), rtol=1e-6)
+  assert set(parts) == {"classification"}
+  loss, parts = system.loss({"logits": logits, "auxiliary": (logits, logits)}, batch)
+  np.testing.assert_allclose(loss, 1.4 * np.log(4), rtol=1e-6)
+  np.testing.assert_allclose(parts["auxiliary_1"], 0.2 * np.log(4), rtol=1e-6)
+  loss, _ = system.loss({"logits": logits}, batch | {"ok": jnp.array([False, False])})
+  assert loss == 0
 
 
-def recomputed_layers(function, variables):
-  """Names of the modules inside the rematerialised parts of a traced function."""
-  equations = jax.make_jaxpr(function)(variables).jaxpr.eqns
-  stacks = [str(e.source_info.name_stack) for e in equations if e.primitive.name in ("checkpoint", "remat2", "remat")]
-  return {part for stack in stacks for part in re.findall(r"\w+", stack)}
+def test_label_smoothing_by_hand(system):
+  """Target 0.925 for the own class and 0.025 for each other: 0.1 spread over 4 classes."""
+  logits = jnp.array([[2.0, 0, 0, 0]])
+  log_z = np.log(np.exp(2) + 3)
+  loss, _ = system.loss({"logits": logits}, {"action": jnp.array([0]), "ok": jnp.array([True])})
+  np.testing.assert_allclose(loss, log_z - 0.925 * 2, rtol=1e-6)
 
 
-# Added to all logits of a row of a softmax alike, so that they cancel: a bias of the keys, and the bias of the norm
-# before the keys of a pool or the scores of a merge.
-CANCELLED = re.compile(r"key/bias|(pool_\w+|merge_\d)/norm/bias")
+def test_metrics_count_each_depth(system):
+  right, wrong = jnp.eye(4)[jnp.array([0, 1])], jnp.eye(4)[jnp.array([2, 1])]
+  batch = {"action": jnp.array([0, 1]), "ok": jnp.array([True, True])}
+  sums = system.metrics({"logits": right, "auxiliary": (wrong, right, right)}, batch)
+  numbers = system.summarize(jax.device_get(sums))
+  assert (numbers["top1"], numbers["top1_depth_0"], numbers["top1_depth_1"]) == (1.0, 0.5, 1.0)
+  masked = system.metrics({"logits": right, "auxiliary": (wrong,)}, batch | {"ok": jnp.array([True, False])})
+  assert masked["right_by_depth"][0] == 0 and masked["classification"]["examples"] == 1
 
 
-def test_every_parameter_learns_unless_it_cancels_in_a_softmax(variables, loss_and_gradient):
-  gradient = flatten(loss_and_gradient(variables)[1]["params"])
-  largest = {name: float(jnp.abs(g).max()) for name, g in gradient.items()}
-  still = {name for name, size in largest.items() if size < 1e-6 * max(largest.values())}
-  assert still == {name for name in gradient if CANCELLED.search(name)}
+def test_frozen_backbones_are_out_of_the_gradient_and_their_statistics_stand_still():
+  model = _model(motion={"trainable": False, "norm": "batch"}, semantic={"trainable": False})
+  system, batch = GasmCastSystem(model, CLASSES), _batch()
+  abstract = jax.eval_shape(system.init, jax.random.key(0), batch)
+  trained, frozen = rules.partition(abstract["params"], system.trainable, "model")
+  assert {name.split("/")[0] for name in trained} == {"fusion"}
+  assert {name.split("/")[0] for name in frozen} == {"semantic", "motion"}
+  variables = jax.jit(system.init)(jax.random.key(0), batch)
+
+  @jax.jit
+  def step(variables):
+    def loss(params):
+      rngs = {"dropout": jax.random.key(1)}
+      outputs, updated = system.apply(variables | {"params": params}, batch, train=True, rngs=rngs)
+      return system.loss(outputs, batch)[0], updated
+
+    return jax.grad(loss, has_aux=True)(variables["params"])
+
+  gradients, updated = step(variables)
+  flat = rules.flatten(gradients)
+  assert all(not flat[name].any() for name in frozen)
+  assert any(flat[name].any() for name in trained)
+  jax.tree.map(np.testing.assert_array_equal, updated["batch_stats"], variables["batch_stats"])
 
 
-def test_zero_initialised_layers_learn_after_one_step(variables, loss_and_gradient):
-  """At step 0 only the up-projections of a B-CAST layer have a gradient, after one step all of it has."""
-
-  def learning(variables):
-    _, gradient = loss_and_gradient(variables)
-    flat = flatten(gradient["params"]["bcast_1"])
-    return {name for name, g in flat.items() if float(jnp.abs(g).max()) > 0 and not CANCELLED.search(name)}, gradient
-
-  start = zero_up(variables)
-  names, gradient = learning(start)
-  assert names == {f"{name}/{leaf}" for name in UP for leaf in ("kernel", "bias")}
-  names, _ = learning(jax.tree.map(lambda p, g: p - 1e-3 * g, start, gradient))
-  assert names == {name for name in flatten(start["params"]["bcast_1"]) if not CANCELLED.search(name)}
-
-
-def test_compute_dtype_leaves_parameters_softmax_and_logits_in_float32():
-  outputs, params = abstract(network_of(jnp.bfloat16, auxiliary=True), capture=True)
-  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
-  dtypes = {name: str(x.dtype) for name, x in flatten(outputs["intermediates"]).items()}
-  assert {dtypes[name] for name in dtypes if name.startswith("tokens")} == {"bfloat16"}
-  assert {dtypes[name] for name in dtypes if not name.startswith("tokens")} == {"float32"}
-  assert outputs["logits"].dtype == outputs["auxiliary"][0].dtype == jnp.float32
+@pytest.mark.parametrize("variant", ["literal", "small", "base", "large", "efficient"])
+def test_the_full_system_has_the_published_backbones_and_keeps_the_budget(variant):
+  config = ssv2_gasmcast.get_config(variant)
+  system = GasmCastSystem(parse_model(config.model.to_dict()), tuple(map(str, range(174))))
+  params = jax.eval_shape(system.init, jax.random.key(0), example_batch(16, 224))["params"]
+  count = lambda tree: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+  assert count(params["semantic"]) == 85_660_416 - 768  # the published file holds a mask token
+  assert count(params["motion"]) == 33_166_272
+  auxiliary = sum(count(part) for name, part in params["fusion"].items() if name.startswith("auxiliary"))
+  assert auxiliary == 3 * 225_454
+  expected = {"literal": 7_208_910, "small": 7_625_294, "base": 14_197_326, "large": 17_879_198}
+  total = count(params["fusion"]) - auxiliary
+  assert total < 20_000_000
+  assert variant == "efficient" or total == expected[variant]
 
 
-def test_bfloat16_computes_the_same_up_to_rounding(variables):
-  logits = {}
-  for dtype in (jnp.float32, jnp.bfloat16):
-    network = network_of(dtype, auxiliary=True, **SHORT)
-    logits[dtype] = jax.jit(lambda v, network=network: network.apply(v, SEMANTIC, MOTION)["logits"])(variables)
-  scale = float(np.abs(logits[jnp.float32]).max())
-  error = float(np.abs(logits[jnp.bfloat16] - logits[jnp.float32]).max())
-  assert 0 < error < 0.05 * scale
-
-
-def test_dropout_and_drop_path_draw_in_training():
-  network = network_of(dropout=0.3, drop_path=0.3, **SHORT)
-  variables = drawn_variables(network, SEMANTIC, MOTION)
-  train = jax.jit(lambda key: network.apply(variables, SEMANTIC, MOTION, train=True, rngs={"dropout": key})["logits"])
-  assert np.abs(train(jax.random.key(0)) - train(jax.random.key(1))).max() > 1e-3
-  np.testing.assert_array_equal(train(jax.random.key(0)), train(jax.random.key(0)))
+def test_the_configuration_survives_json():
+  model = _model()
+  assert dataclasses.asdict(model).keys() == to_dict(model).keys()
+  assert to_dict(model)["fusion"]["windows"] == [1, 3, 7]

@@ -16,7 +16,10 @@ PAIRS = (
   ("Moving [something] towards the camera", "Moving [something] away from the camera"),
   ("Turning [something] clockwise", "Turning [something] counterclockwise"),
   ("Covering [something] with [something]", "Uncovering [something] by removing [something]"),
-  ("Moving [something] and [something] closer to each other", "Moving [something] and [something] away from each other"),
+  (
+    "Moving [something] and [something] closer to each other",
+    "Moving [something] and [something] away from each other",
+  ),
 )
 MIRRORED = (PAIRS[0], PAIRS[3])  # also each other's mirror image
 TEMPLATES = tuple(template for pair in PAIRS for template in pair)
@@ -83,18 +86,20 @@ def _towards_camera(rng: np.random.Generator) -> Motion:
 
 
 def _clockwise(rng: np.random.Generator) -> Motion:
+  """One object leans to the left and ends leaning to the right, through about upright."""
   x, y = rng.uniform(-0.12, 0.12, 2)
   dx, dy = rng.uniform(-0.06, 0.06, 2)
   scale, growth = rng.uniform(0.55, 0.75), rng.uniform(0.92, 1.08)
-  angle, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.3) * np.pi
+  turn = rng.uniform(0.6, 0.9) * np.pi
+  angle = -np.pi / 2 - turn / 2 + rng.uniform(-0.3, 0.3)
   return lambda p: (Pose(x + dx * p, y + dy * p, scale * growth**p, angle + turn * p),)
 
 
 def _covering(rng: np.random.Generator) -> Motion:
   """The second object slides in from any side and ends on top of the first, which stays where it is."""
   x, y = rng.uniform(-0.1, 0.1, 2)
-  scale = rng.uniform(0.24, 0.32)
-  cover = scale * rng.uniform(1.75, 2.1)
+  scale = rng.uniform(0.22, 0.28)
+  cover = scale * rng.uniform(2.0, 2.3)
   angle, cover_angle = rng.uniform(0, 2 * np.pi, 2)
   heading = rng.uniform(0, 2 * np.pi)
   away = np.array([np.cos(heading), np.sin(heading)]) * rng.uniform(0.5, 0.65)

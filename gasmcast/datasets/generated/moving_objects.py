@@ -60,7 +60,7 @@ class Recipe:
       clips = getattr(self, split)
       require(
         clips >= len(motions.TEMPLATES),
-        f"recipe.{split} = {clips}: every split needs a clip of each of the {len(motions.TEMPLATES)} classes; use more.",
+        f"recipe.{split} = {clips}: a split needs a clip of each of the {len(motions.TEMPLATES)} classes; use more.",
       )
     require(
       2 <= self.frames_min <= self.frames_max,

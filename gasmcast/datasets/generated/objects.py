@@ -62,7 +62,7 @@ def draw(kind: ObjectKind, rng: np.random.Generator) -> np.ndarray:
   side = SPRITE * _SUPERSAMPLING
   axis = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
   y, x = np.meshgrid(axis, axis, indexing="ij")
-  stretch = rng.uniform(1.25, 1.7)
+  stretch = rng.uniform(1.5, 2.0)
   inside = _distance(kind.shape, x, y * stretch, rng)
   first, second = _colours(kind.colour, rng)
   pattern = _pattern(kind.texture, x, y, rng)[..., None]

@@ -4,7 +4,7 @@
 
 The argument is the variant: literal, small, base, large, efficient (the default: graphs at the bottleneck width, which
 keeps fusion and graphs together under half the arithmetic of vanilla cross-attention).
-Cost: see docs/performance figures of the data set's size before you start. Expected number: not measured yet.
+Cost and expected number: not measured; frozen backbones need published weights, whose loading is not there yet.
 `runlocal` trains the same code in seconds on the rendered videos: configs/ssv2_gasmcast.py:efficient,runlocal
 """
 

@@ -5,7 +5,7 @@
 
 Every field of the config file can be set as --config.FIELD=VALUE, after --config. The same command with the same
 --workdir resumes. Exit codes: 0 done, 2 something outside the code has to be mended (one line says what), 1 anything
-else.
+else, for example told to stop.
 """
 
 import os
@@ -23,7 +23,7 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".ca
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))  # a resumed run does not compile again
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no word of XLA below a warning
 
-from gasmcast.core.errors import EXIT_DEFECT, EXIT_DONE, EXIT_USER, ConfigError, UserError  # noqa: E402
+from gasmcast.core.errors import EXIT_DEFECT, EXIT_DONE, EXIT_USER, ConfigError, Stopped, UserError  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, a file of configs/", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "holds everything of the run; the same one resumes it")
@@ -38,7 +38,7 @@ def parse(argv: list[str]) -> None:
     unused = flags.FLAGS(argv)[1:]
     if _CONFIG.value is not None:
       _CONFIG.value.keys()  # a file that can't be loaded is an error only when it is asked for something
-  except (flags.Error, AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError) as error:
+  except Exception as error:  # a config file is code: it can raise anything
     raise ConfigError(f"command line: {_words(error)}") from error
   if unused:
     raise ConfigError(f"command line: {unused[0]!r} is no flag; a field is set by --config.FIELD=VALUE.")
@@ -57,14 +57,16 @@ def _words(error: Exception) -> str:
 
 
 def run(command: str) -> None:
-  """Finds the jobs, checks the configuration, runs the jobs in order."""
+  """Finds the jobs, checks the configuration for all of them, runs them in order."""
   from gasmcast.jobs import table
   from gasmcast.jobs.experiment import Experiment
 
   jobs = table.find(_JOB.value or _CONFIG.value.job)
   experiment = Experiment(_CONFIG.value, _WORKDIR.value, command)
   for job in jobs:
-    job(experiment)
+    job.check(experiment)
+  for job in jobs:
+    job.run(experiment)
 
 
 def main() -> int:
@@ -72,8 +74,10 @@ def main() -> int:
   try:
     parse(sys.argv)
     run(shlex.join(["python", *sys.argv]))
+  except Stopped:
+    return EXIT_DEFECT  # the loop has said so
   except Exception as error:
-    if "--debug" in sys.argv:
+    if any(argument.lstrip("-").startswith("debug") for argument in sys.argv):
       traceback.print_exc()
     kind = "error" if isinstance(error, UserError) else f"internal error, --debug shows where: {type(error).__name__}"
     print(f"{kind}: {error}", file=sys.stderr)

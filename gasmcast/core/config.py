@@ -52,7 +52,10 @@ def parse(cls: type[T], values: Mapping[str, Any] | ml_collections.ConfigDict, w
       filled[name] = _convert(hints[name], values[name], f"{where}.{name}")
     elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
       raise ConfigError(f"{where}.{name} is missing; it has no default.")
-  return cls(**filled)
+  try:
+    return cls(**filled)
+  except ConfigError as error:  # the dataclass knows its own fields, not where they stand in the config
+    raise ConfigError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
 
 
 def _is_mapping(value: Any) -> bool:
@@ -76,7 +79,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if _is_mapping(value):
       return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
   elif dataclasses.is_dataclass(hint):
-    return parse(hint, value, where)
+    return value if isinstance(value, hint) else parse(hint, value, where)
   elif hint is float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
       with contextlib.suppress(OverflowError):  # a whole number beyond the largest float

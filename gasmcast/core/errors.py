@@ -6,7 +6,7 @@ raised in a data worker can be pickled back to the parent.
 """
 
 EXIT_DONE = 0
-EXIT_DEFECT = 1
+EXIT_DEFECT = 1  # or told to stop
 EXIT_USER = 2
 
 
@@ -28,6 +28,10 @@ class WeightsError(UserError):
 
 class WorkdirError(UserError):
   """A working directory holds another run, a damaged run, or can't be written."""
+
+
+class Stopped(Exception):
+  """Told to stop (SIGTERM) and stopped cleanly; what comes after in the list of jobs must not run."""
 
 
 class TrainingError(UserError):

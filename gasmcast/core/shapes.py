@@ -1,4 +1,4 @@
-"""The axis letters of every docstring and annotation, in one place.
+"""The axis letters of every docstring and jaxtyping annotation, in one place.
 
     B  batch                      K  attention heads
     T  time: frames or segments   H  image height
@@ -7,11 +7,3 @@
 
 A shape is written `[B, T, N, D]`. Frames on the host are uint8 `[B, T, H, W, 3]` in RGB order.
 """
-
-from jaxtyping import Bool, Float, Int, UInt8
-
-Frames = UInt8  # UInt8[Array, "B T H W 3"]
-Tokens = Float  # Float[Array, "B T N D"]
-Segments = Float  # Float[Array, "B T D"]
-Mask = Bool
-Index = Int

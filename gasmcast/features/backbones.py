@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -67,10 +66,3 @@ def parse_stream(values: Mapping[str, Any], stream: str) -> StreamConfig:
     isinstance(trainable, bool), f"{where}.trainable = {trainable!r} is a {type(trainable).__name__}, not a bool."
   )
   return StreamConfig(name, trainable, parse(BACKBONES[name].config, values, where))
-
-
-def parameter_shapes(stream: StreamConfig, frames: int) -> Any:
-  """The abstract variables of a backbone on its own: shapes without bytes."""
-  size = stream.network.image_size
-  clip = jax.ShapeDtypeStruct((1, frames, size, size, 3), jnp.float32)
-  return jax.eval_shape(stream.build(jnp.float32, None).init, jax.random.key(0), clip)

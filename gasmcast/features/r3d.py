@@ -64,13 +64,6 @@ class R3DConfig:
   def normalisation(self) -> Normalisation:
     return KINETICS
 
-  def segments(self, frames: int) -> int:
-    """Time steps that come out for `frames` frames."""
-    halvings = 3 if self.mode == "native" else 1
-    for _ in range(halvings):
-      frames = (frames + 1) // 2
-    return frames
-
 
 class _Norm(nn.Module):
   kind: str

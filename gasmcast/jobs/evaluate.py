@@ -6,6 +6,7 @@ clips) beside evaluation/<split>.json (names).
 
 import dataclasses
 import io
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +14,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from gasmcast.core import rules
-from gasmcast.core.errors import WorkdirError
+from gasmcast.core.errors import DataError, WorkdirError
 from gasmcast.core.manifest import atomic_file, write_json
 from gasmcast.core.rng import generator, stream_id
-from gasmcast.core.types import Dataset
+from gasmcast.core.types import Batch, Dataset
 from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.sums import merge
@@ -25,10 +26,18 @@ from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.data_errors import DataErrors
 from gasmcast.training.evaluation import summarize
 from gasmcast.training.optim import make_optimizer
-from gasmcast.training.sharding import shard_batch
+from gasmcast.training.sharding import replicated, shard_batch
 from gasmcast.training.state import TrainState, create_state, fingerprint, variables
 from gasmcast.training.step import eval_step
 from gasmcast.videos.pipeline import evaluation_batches
+
+
+def check(experiment: Experiment) -> None:
+  """Refuses splits that can't be used, unless the data set is still to be made, and a batch of the wrong size."""
+  experiment.check_batch()
+  if experiment.data_root.exists() or experiment.recipe is None:
+    for split in experiment.evaluate.splits:
+      experiment.dataset(split)
 
 
 def run(experiment: Experiment) -> None:
@@ -36,36 +45,34 @@ def run(experiment: Experiment) -> None:
 
   Raises:
     WorkdirError: there is no checkpoint of this configuration in the working directory.
-    DataError: a split can't be used.
+    DataError: a split can't be used, or too many of its clips can't be read.
   """
   datasets = {split: experiment.dataset(split) for split in experiment.evaluate.splits}
   system = experiment.system(next(iter(datasets.values())).classes[LABEL])
   state = _restore(experiment, system)
+  weights = fingerprint(variables(state))
+  step = _compile(experiment, system)
   splits = {}
   for split, dataset in datasets.items():
-    arrays, numbers = _evaluate(experiment, system, state, dataset)
-    splits[split] = numbers
+    arrays, splits[split] = _evaluate(experiment, system, state, step, dataset)
+    arrays |= _attention(experiment, system, state, dataset)
     if jax.process_index() == 0:
-      arrays |= _attention(experiment, system, state, dataset)
       _save(experiment, dataset, arrays)
-      experiment.console.print(
-        f"{split}: top-1 {100 * numbers['top1']:.1f} %, top-5 {100 * numbers['top5']:.1f} % "
-        f"of {numbers['examples']:.0f} clips"
-      )
+      _say(experiment, split, splits[split])
   if jax.process_index() == 0:
     meta = {
       "step": int(state.step),
-      "command": experiment.command,
+      "command": records.training_command(experiment),
       "config": experiment.raw,
       "data": {split: dataset.fingerprint for split, dataset in datasets.items()},
-      "weights": fingerprint(variables(state)),
+      "weights": weights,
       "versions": records.versions(),
     }
     write_json(experiment.workdir / "metrics.json", {"splits": splits, "meta": meta})
 
 
 def _restore(experiment: Experiment, system: GasmCastSystem) -> TrainState:
-  """The state with the best validation."""
+  """The state with the best validation, trained exactly as configured."""
   folder = experiment.workdir / "checkpoints"
   if not folder.is_dir():
     raise WorkdirError(f"{experiment.workdir} holds no checkpoints; train first (--job train with the same --workdir).")
@@ -75,23 +82,28 @@ def _restore(experiment: Experiment, system: GasmCastSystem) -> TrainState:
   rng = jax.random.fold_in(jax.random.key(experiment.seed), stream_id("init"))
   batch = example_batch(experiment.data.frames, experiment.data.size, experiment.data.global_batch)
   target = create_state(system, tx, rng, batch, experiment.mesh, config.sharding)
+  identity = {**experiment.identity(train), "train": config.identity(), "frozen": fingerprint(target.frozen)}
   with Checkpoints(folder) as checkpoints:
-    restored = checkpoints.restore(target, experiment.identity(train), "best")
-  if restored is None:
-    raise WorkdirError(f"{folder} holds no finished checkpoint; train first (--job train with the same --workdir).")
+    restored = checkpoints.restore(target, identity, "best")
+  for note in restored.notes:
+    experiment.console.print(note)
   return restored.state
 
 
-def _evaluate(
-  experiment: Experiment, system: GasmCastSystem, state: TrainState, dataset: Dataset
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-  """(arrays for the report, numbers of metrics.json) of one split."""
+def _compile(experiment: Experiment, system: GasmCastSystem) -> Callable[[TrainState, Batch], tuple[Any, jax.Array]]:
+  """(state, batch) -> (sums, logits of all rows), whole on every device."""
 
-  @jax.jit
   def step(state, batch):
     outputs, _ = system.apply(variables(state), batch, train=False)
     return eval_step(state, batch, system=system), outputs["logits"]
 
+  return jax.jit(step, out_shardings=replicated(experiment.mesh))
+
+
+def _evaluate(
+  experiment: Experiment, system: GasmCastSystem, state: TrainState, step: Callable, dataset: Dataset
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+  """(arrays for the report, numbers of metrics.json) of one split."""
   logits = np.full((len(dataset.examples), len(system.class_names)), np.nan, np.float32)
   total, failed = None, 0
   place = {"process": jax.process_index(), "processes": jax.process_count()}
@@ -99,9 +111,10 @@ def _evaluate(
     for batch in evaluation_batches(dataset, experiment.data, **place):
       sums, scores = step(state, shard_batch(errors.strip(batch, dataset.split, int(state.step)), experiment.mesh))
       total = merge(total, jax.device_get(sums))
-      index, ok, scores = (_everywhere(x) for x in (batch["index"], batch["ok"], scores))
-      logits[index[ok]] = scores[ok]
+      index, ok = _everywhere(batch["index"]), _everywhere(batch["ok"])
+      logits[index[ok]] = np.asarray(scores)[ok]
       failed += int((~ok & (index >= 0)).sum())
+  _check_failed(experiment, dataset, failed)
   numbers = summarize(system, total) | {"unreadable": failed}
   arrays = {
     "logits": logits,
@@ -112,6 +125,23 @@ def _evaluate(
   }
   arrays |= {f"sums/{name}": leaf for name, leaf in rules.flatten(total["metrics"]["classification"]).items()}
   return arrays, numbers
+
+
+def _check_failed(experiment: Experiment, dataset: Dataset, failed: int) -> None:
+  limit, clips = experiment.max_error_share, len(dataset.examples)
+  if failed > limit * clips:
+    raise DataError(
+      f"{failed} of {clips} clips of the split {dataset.split!r} could not be read, more than "
+      f"config.train.max_error_share = {limit} allows; data_errors.jsonl in {experiment.workdir} names them."
+    )
+
+
+def _say(experiment: Experiment, split: str, numbers: dict[str, float]) -> None:
+  unreadable = f", {numbers['unreadable']} could not be read" if numbers["unreadable"] else ""
+  experiment.console.print(
+    f"{split}: top-1 {100 * numbers['top1']:.1f} %, top-5 {100 * numbers['top5']:.1f} % "
+    f"of {numbers['examples']:.0f} clips{unreadable}"
+  )
 
 
 def _everywhere(x: Any) -> np.ndarray:
@@ -135,18 +165,24 @@ def _attention(
   if not chosen:
     return {}
   few = dataclasses.replace(dataset, examples=chosen)
-  batch = next(iter(evaluation_batches(few, experiment.data)))
-  device_batch = {name: leaf for name, leaf in batch.items() if name != "error"}
-  host = jax.device_get(variables(state))
-  outputs, _ = jax.jit(lambda v, b: system.apply(v, b, train=False, capture=True))(host, device_batch)
-  explained = system.explain(outputs)
-  keep = np.flatnonzero(batch["ok"])
+  devices = experiment.mesh.shape["data"]
+  data = dataclasses.replace(experiment.data, global_batch=-(-len(chosen) // devices) * devices, workers=0)
+  place = {"process": jax.process_index(), "processes": jax.process_count()}
+  batch = next(iter(evaluation_batches(few, data, **place)))
+  on_device = shard_batch({name: leaf for name, leaf in batch.items() if name != "error"}, experiment.mesh)
+
+  def step(state, batch):
+    outputs, _ = system.apply(variables(state), batch, train=False, capture=True)
+    return system.explain(outputs), outputs["logits"]
+
+  explained, logits = jax.jit(step, out_shardings=replicated(experiment.mesh))(state, on_device)
+  keep = np.flatnonzero(_everywhere(batch["ok"]))
   if not explained or not keep.size:
     return {}
   arrays = {f"attention/{name}": np.asarray(leaf)[keep] for name, leaf in explained.items()}
-  arrays["attention/frames"] = batch["frames"][keep][:, :: system.stride]
-  arrays["attention/logits"] = np.asarray(outputs["logits"])[keep]
-  arrays["attention/labels"] = batch[LABEL][keep]
+  arrays["attention/frames"] = _everywhere(batch["frames"])[keep][:, :: system.stride]
+  arrays["attention/logits"] = np.asarray(logits)[keep]
+  arrays["attention/labels"] = _everywhere(batch[LABEL])[keep]
   arrays["attention/ids"] = np.array([example.id for example in chosen])[keep]
   return arrays
 

@@ -6,6 +6,7 @@ that are impossible together, a batch that the devices can't share.
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from gasmcast.datasets.generated.moving_objects import Recipe
 from gasmcast.systems import gasmcast as gasmcast_system
 from gasmcast.systems.fusion_classifier import require_trainable
 from gasmcast.training.config import TrainConfig
-from gasmcast.training.optim import OptimConfig
+from gasmcast.training.optim import OptimConfig, make_schedule
 from gasmcast.training.sharding import ShardingConfig, make_mesh
 from gasmcast.videos.pipeline import DataConfig
 
@@ -104,9 +105,9 @@ class Experiment:
     self.model = gasmcast_system.parse_model(fields.model)
     self.evaluate = parse(EvaluateConfig, fields.evaluate, "config.evaluate")
     self._fields = fields
-    self._train_config(steps_per_epoch=1)  # refuses wrong fields before the data are there
-    self.mesh.size  # noqa: B018  refuses an impossible arrangement of devices
-    self._check_batch()
+    # Wrong fields are refused before the data are there: of a set to be made the number of clips is known.
+    config = self._train_config(self.recipe.train // self.data.global_batch if self.recipe else 0)
+    self.max_error_share = config.max_error_share
     self._check_model()
 
   @functools.cached_property
@@ -136,24 +137,40 @@ class Experiment:
     """The training with its durations in steps of this data set."""
     return self._train_config(max(1, len(train.examples) // self.data.global_batch))
 
+  def parameters(self) -> dict[str, dict[str, int]]:
+    """Part of the model -> {"trainable": parameters, "frozen": parameters}; the parts of the fusion one by one."""
+    flat = rules.flatten(self.abstract_variables["params"])
+    trained = rules.match(list(flat), self.any_system.trainable, "config.model")
+    parts: dict[str, dict[str, int]] = {}
+    for name, leaf in flat.items():
+      depth = 2 if name.startswith("fusion/") else 1
+      part = parts.setdefault("/".join(name.split("/")[:depth]), {"trainable": 0, "frozen": 0})
+      part["trainable" if trained[name] else "frozen"] += math.prod(leaf.shape)
+    return parts
+
   def identity(self, train: Dataset) -> dict[str, Any]:
     """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal."""
     data = {key: value for key, value in to_dict(self.data).items() if key not in _INCIDENTAL_DATA}
     return {"config": {"data": data, "model": to_dict(self.model)}, "data": train.fingerprint}
 
   def _train_config(self, steps_per_epoch: int) -> TrainConfig:
+    known, steps_per_epoch = steps_per_epoch > 0, max(1, steps_per_epoch)
     values = resolve(self._fields.train, steps_per_epoch, "config.train", _DURATIONS)
     for name in {"seed", "optim", "sharding"} & set(values):
       raise ConfigError(f"config.train.{name} is not a field; set config.{name}.")
     optim = resolve(self._fields.optim, steps_per_epoch, "config.optim", ("warmup_steps",))
-    return dataclasses.replace(
+    config = dataclasses.replace(
       parse(TrainConfig, values, "config.train"),
       seed=self.seed,
       optim=parse(OptimConfig, optim, "config.optim"),
       sharding=parse(ShardingConfig, self._fields.sharding, "config.sharding"),
     )
+    if known:
+      make_schedule(config.optim, config.steps)  # refuses a warm-up that is longer than the training
+    return config
 
-  def _check_batch(self) -> None:
+  def check_batch(self) -> None:
+    """Refuses a batch that the devices can't share."""
     devices, batch = self.mesh.shape["data"], self.data.global_batch
     require(
       batch % devices == 0,

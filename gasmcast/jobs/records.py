@@ -21,6 +21,12 @@ def versions() -> dict[str, str]:
   return {"python": platform.python_version(), **packages}
 
 
+def training_command(experiment: Experiment) -> str:
+  """The command that trained what is in the working directory."""
+  file = experiment.workdir / "command.txt"
+  return file.read_text("utf-8").strip() if file.exists() else ""
+
+
 def write(experiment: Experiment) -> None:
   """Writes the records, on process 0.
 

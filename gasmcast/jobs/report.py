@@ -1,8 +1,11 @@
 """Job report: turns the files of a working directory into report/index.html, and says where everything is."""
 
 import json
-import math
+import os
+import pathlib
+import sys
 
+import jax
 import numpy as np
 from rich.panel import Panel
 from rich.table import Table
@@ -17,10 +20,14 @@ from gasmcast.reports.html import Report, Run, write_report
 
 _SCORES_SHOWN = 5
 _NEXT = (
-  "python launch/main.py --config configs/quickstart.py:motion --workdir runs/motion     # one stream alone",
-  "python launch/main.py --config configs/quickstart.py --workdir runs/lr --config.optim.lr=1e-3     # another field",
-  "python launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count     # the full size",
+  "{python} launch/main.py --config configs/quickstart.py:motion --workdir runs/motion     # one stream alone",
+  "{python} launch/main.py --config configs/quickstart.py --workdir runs/lr --config.optim.lr=1e-3     # another field",
+  "{python} launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count     # the full size",
 )
+
+
+def check(experiment: Experiment) -> None:
+  """Whether there is an evaluation is known when its turn comes."""
 
 
 def run(experiment: Experiment) -> None:
@@ -30,11 +37,14 @@ def run(experiment: Experiment) -> None:
     WorkdirError: the working directory has not been evaluated.
   """
   workdir, split = experiment.workdir, experiment.evaluate.splits[-1]
-  if not (workdir / "metrics.json").is_file() or not (workdir / "evaluation" / f"{split}.npz").is_file():
+  if jax.process_index():
+    return
+  metrics = read_json(workdir / "metrics.json") if (workdir / "metrics.json").is_file() else {"splits": {}}
+  if split not in metrics["splits"]:
     raise WorkdirError(
       f"{workdir} has no evaluation of the split {split!r}; run --job evaluate with the same --workdir."
     )
-  metrics, names = read_json(workdir / "metrics.json"), read_json(workdir / "evaluation" / f"{split}.json")
+  names = read_json(workdir / "evaluation" / f"{split}.json")
   with np.load(workdir / "evaluation" / f"{split}.npz", allow_pickle=False) as file:
     arrays = dict(file)
   page = write_report(workdir / "report", _report(experiment, split, metrics["meta"], names, arrays))
@@ -42,11 +52,8 @@ def run(experiment: Experiment) -> None:
 
 
 def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays: dict[str, np.ndarray]) -> Report:
-  flat = rules.flatten(experiment.abstract_variables["params"])
-  trained = rules.match(list(flat), experiment.any_system.trainable, "config.model")
-  parameters = {"trainable": 0, "frozen": 0}
-  for name, leaf in flat.items():
-    parameters["trainable" if trained[name] else "frozen"] += math.prod(leaf.shape)
+  parts = experiment.parameters().values()
+  parameters = {kind: sum(part[kind] for part in parts) for kind in ("trainable", "frozen")}
   read = np.isfinite(arrays["logits"]).all(-1)
   probabilities = _softmax(arrays["logits"])
   sums = rules.unflatten(
@@ -125,4 +132,10 @@ def _say_where(experiment: Experiment, metrics: dict, page) -> None:
   console.print(Panel(table, title=str(workdir), title_align="left", expand=False))
   console.print("Next:")
   for line in _NEXT:
-    console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print(f"  {line.format(python=_python())}", highlight=False, soft_wrap=True)
+
+
+def _python() -> str:
+  """How the interpreter in use is called from here: an environment need not be activated."""
+  inside = pathlib.Path(sys.executable).is_relative_to(pathlib.Path.cwd())
+  return os.path.relpath(sys.executable) if inside else "python"

@@ -3,36 +3,43 @@
 import jax
 
 from gasmcast.core.config import require
+from gasmcast.core.errors import Stopped
 from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
+from gasmcast.systems.gasmcast import LABEL
 from gasmcast.training.loop import fit
 from gasmcast.videos.pipeline import evaluation_batches, train_batches
 
 
-def run(experiment: Experiment) -> None:
-  """Data, records, loop.
-
-  Raises:
-    ConfigError: a backbone is frozen: it would stay as it was drawn at random.
-    Exception: what `training.loop.fit` raises.
-  """
+def check(experiment: Experiment) -> None:
+  """Refuses a frozen backbone: it would stay as it was drawn at random."""
   for name, stream in experiment.model.streams().items():
     require(
       stream.trainable,
       f"config.model.{name}.trainable is False, and no pretrained weights can be loaded yet: a frozen backbone would "
       "stay random. Set it to True to train it from scratch.",
     )
+  experiment.check_batch()
+
+
+def run(experiment: Experiment) -> None:
+  """Data, loop, records.
+
+  Raises:
+    Stopped: told to stop; the same command resumes.
+    UserError: what `training.loop.fit` raises.
+  """
   train, validation = experiment.dataset("train"), experiment.dataset("validation")
-  config = experiment.train_config(train)
-  system = experiment.system(train.classes["action"])
   place = {"process": jax.process_index(), "processes": jax.process_count()}
-  records.write(experiment)
-  fit(
-    system,
+  result = fit(
+    experiment.system(train.classes[LABEL]),
     lambda step: train_batches(train, experiment.data, experiment.seed, start_step=step, **place),
     lambda: evaluation_batches(validation, experiment.data, **place),
-    config,
+    experiment.train_config(train),
     experiment.workdir,
     experiment.identity(train),
     console=experiment.console,
+    accepted=lambda: records.write(experiment),
   )
+  if result.status == "terminated":
+    raise Stopped(result.message)

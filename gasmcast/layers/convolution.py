@@ -45,7 +45,7 @@ def convolve(
   time_dilation: int = 1,
   formulation: Formulation | None = None,
 ) -> Float[Array, "B t h w O"]:
-  """Cross-correlation with symmetric zero padding, accumulated in float32 and returned in the type of `x`."""
+  """Cross-correlation with symmetric zero padding, in the type of `x`."""
   frame = tuple(_length(x.shape[axis], kernel.shape[axis - 1], strides[axis - 1], padding[axis - 1]) for axis in (2, 3))
   formulation = formulation or formulation_for(jax.default_backend(), x.shape[-1], frame, kernel.shape[1:3])
   kernel = kernel.astype(x.dtype)

@@ -83,17 +83,7 @@ def parse_model(values: Mapping[str, Any]) -> GasmCastConfig:
   unknown = {name: value for name, value in changed.items() if name not in full}
   fusion = parse(FusionConfig, unknown or full | changed, "config.model.fusion")
   streams = {name: parse_stream(values.pop(name, {}), name) for name in ("semantic", "motion")}
-  plain = parse(_PlainFields, values, "config.model")
-  return GasmCastConfig(fusion=fusion, **streams, **dataclasses.asdict(plain))
-
-
-@dataclasses.dataclass(frozen=True)
-class _PlainFields:
-  motion_tokens: Literal["segments", "grid"] = "segments"
-  dtype: Literal["float32", "bfloat16"] = "float32"
-  label_smoothing: float = 0.1
-  auxiliary_weight: float = 0.2
-  max_trainable: int = 20_000_000
+  return parse(GasmCastConfig, values | streams | {"fusion": fusion}, "config.model")
 
 
 class _Network(nn.Module):
@@ -164,8 +154,7 @@ class GasmCastSystem:
   ) -> tuple[dict[str, Any], dict[str, PyTree]]:
     """Outputs of `FusionClassifier`, and the updated "batch_stats" of backbones in training."""
     collections = [name for name in variables if name != "params"] if train else []
-    outputs = self._network.apply(variables, batch["frames"], train, capture, rngs=rngs, mutable=collections)
-    return outputs
+    return self._network.apply(variables, batch["frames"], train, capture, rngs=rngs, mutable=collections)
 
   def loss(self, outputs: Mapping[str, Any], batch: Batch) -> tuple[Array, dict[str, Array]]:
     """Smoothed cross-entropy, and that of each auxiliary head times its weight."""

@@ -136,7 +136,10 @@ class Checkpoints:
     else:
       candidates = [self._best_step() if which == "best" else which]
       if candidates[0] not in self.steps():
-        raise WorkdirError(f"{self.folder} has no checkpoint {which!r}; it holds the steps {self.steps()}.")
+        raise WorkdirError(
+          f"{self.folder} has no checkpoint {which!r}; it holds the steps {self.steps()}. Train on (--job train with "
+          "the same --workdir) until the first validation."
+        )
     problems, unfinished = [], 0
     for step in candidates:
       try:

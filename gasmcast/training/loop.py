@@ -82,6 +82,7 @@ def fit(
   *,
   pretrained: Mapping[str, PyTree] | None = None,
   console: Console | None = None,
+  accepted: Callable[[], None] = lambda: None,
 ) -> FitResult:
   """Trains `system` in `workdir`, or goes on with the run that is there.
 
@@ -92,6 +93,7 @@ def fit(
       the data ("data"). `config.identity()` ("train") and the hash of the frozen parameters ("frozen") are added. A
       working directory that holds another identity is refused.
     pretrained: a part of the variables, see `create_state`.
+    accepted: called once, when it is clear that the working directory is this run's.
 
   Raises:
     ConfigError: nothing is trainable, a batch is not divisible by the devices, the best metric does not exist.
@@ -115,6 +117,7 @@ def fit(
     # 2. Resume, or try one validation batch.
     checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
     state, progress, notes = _resume(checkpoints, state, identity)
+    accepted()
     selection, start = progress.selection, int(state.step)
     tracker = stack.enter_context(Tracker(workdir, start, config.steps, config.best_metric, console))
     for note in notes:

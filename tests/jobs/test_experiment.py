@@ -41,6 +41,7 @@ def _set(config: ConfigDict, field: str, value) -> None:
     ("model.motion.name", "dinov3", "config.model.motion.name = 'dinov3' is no motion backbone; use one of r3d"),
     ("model.semantic.depht", 3, "config.model.semantic.depht is not a field; did you mean 'depth'?"),
     ("model.motion.mode", "native", "the semantic stream has 8 frames and the motion stream 2 segments"),
+    ("optim.warmup_steps", "9 steps", "warmup_steps = 9"),
     ("model.max_trainable", 1000, "max_trainable = 1,000"),
     ("evaluate.splits", ("holdout",), "config.evaluate.splits"),
     ("generate.test", 3, "recipe.test = 3: a split needs a clip of each of the 12 classes"),
@@ -53,11 +54,11 @@ def test_impossible_configurations_are_refused(tiny, make, field, value, message
     make(tiny)
 
 
-def test_more_segments_than_frames_are_refused(tiny, make):
-  tiny.data.frames = 8
-  tiny.model.motion.mode = "undilated"
-  make(tiny)  # 4 frames of the semantic stream, 4 segments
-  tiny.data.frames = 1
+@pytest.mark.parametrize("frames", [1, 2])
+def test_too_few_frames_are_refused(tiny, make, frames):
+  """Of 2 frames the semantic stream sees one: nothing to attend to over time."""
+  tiny.data.frames = frames
+  tiny.model.motion_tokens = "segments"
   with pytest.raises(ConfigError, match=r"motion graph with sides \(1,\) sees only itself"):
     make(tiny)
 
@@ -108,7 +109,7 @@ def test_unknown_config_arguments_raise(argument, message):
 
 def test_jobs_are_found_by_name():
   assert len(table.find("train,evaluate")) == 2
-  with pytest.raises(ConfigError, match="'evalute' is no job; use generate, train, evaluate, report, count"):
+  with pytest.raises(ConfigError, match="'evalute' is no job; use generate, train, evaluate, report, count, devices"):
     table.find("train,evalute")
   with pytest.raises(ConfigError, match="is no job"):
     table.find(" , ")

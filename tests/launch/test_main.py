@@ -13,19 +13,19 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
-def _command(workdir, data, *arguments, config="configs/quickstart.py:runlocal"):
-  command = [sys.executable, "launch/main.py", "--config", config, "--workdir", str(workdir)]
-  return [*command, f"--config.data.root={data}", *arguments]
+def command(workdir, data, *arguments, config="configs/quickstart.py:runlocal"):
+  flags = ["--config", config, "--workdir", str(workdir), f"--config.data.root={data}"]
+  return [sys.executable, "launch/main.py", *flags, *arguments]
 
 
-def _environment():
+def environment():
   """One device, as a user has it; the tests' own environment has 8."""
   return {**{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}, "COLUMNS": "160"}
 
 
-def _run(*arguments, **options):
+def run(*arguments, **options):
   return subprocess.run(
-    _command(*arguments, **options), cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=300
+    command(*arguments, **options), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
   )
 
 
@@ -38,7 +38,7 @@ def data(tmp_path_factory):
 def finished(tmp_path_factory, data):
   """A workdir in which all jobs of the tiny quickstart have run, and what was printed."""
   workdir = tmp_path_factory.mktemp("runs") / "finished"
-  result = _run(workdir, data)
+  result = run(workdir, data)
   assert result.returncode == 0, result.stdout + result.stderr
   return workdir, result
 
@@ -65,7 +65,7 @@ def test_one_command_leads_from_nothing_to_a_report(finished):
 def test_the_same_command_again_says_that_the_run_is_complete(finished, data):
   workdir, _ = finished
   before = (workdir / "metrics.json").read_text()
-  result = _run(workdir, data)
+  result = run(workdir, data)
   assert result.returncode == 0
   assert "found and verified" in result.stdout and "All 4 steps are done" in result.stdout
   after = json.loads((workdir / "metrics.json").read_text())
@@ -74,7 +74,7 @@ def test_the_same_command_again_says_that_the_run_is_complete(finished, data):
 
 
 def test_job_overrides_the_jobs_of_the_config(finished, data):
-  result = _run(finished[0], data, "--job", "count")
+  result = run(finished[0], data, "--job", "count")
   assert result.returncode == 0
   assert "fusion/bcast_1" in result.stdout and "Budget of trainable parameters: 20,000,000, kept" in result.stdout
 
@@ -82,9 +82,9 @@ def test_job_overrides_the_jobs_of_the_config(finished, data):
 @pytest.mark.reliability
 def test_after_kill_9_the_run_resumes_and_ends_identically(tmp_path, finished, data):
   longer = ("--config.train.steps=12 steps", "--config.train.validate_every=6 steps", "--job=train,evaluate")
-  assert _run(tmp_path / "whole", data, *longer).returncode == 0
+  assert run(tmp_path / "whole", data, *longer).returncode == 0
   killed = subprocess.Popen(
-    _command(tmp_path / "killed", data, *longer), cwd=ROOT, env=_environment(), stdout=subprocess.DEVNULL
+    command(tmp_path / "killed", data, *longer), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
   )
   deadline = time.monotonic() + 200
   while not (tmp_path / "killed" / "checkpoints" / "4" / "checksums.json").exists():
@@ -92,7 +92,7 @@ def test_after_kill_9_the_run_resumes_and_ends_identically(tmp_path, finished, d
     time.sleep(0.01)
   killed.send_signal(signal.SIGKILL)
   killed.wait()
-  resumed = _run(tmp_path / "killed", data, *longer)
+  resumed = run(tmp_path / "killed", data, *longer)
   assert resumed.returncode == 0 and "Resuming at step" in resumed.stdout
   whole, again = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed"))
   assert again["meta"]["weights"] == whole["meta"]["weights"]
@@ -122,7 +122,9 @@ def test_an_unreadable_video_is_counted_named_and_masked_and_too_many_stop_the_r
   workdir = tmp_path / "run"
   workdir.mkdir()
   (workdir / "checkpoints").symlink_to(finished[0] / "checkpoints")
-  result = _run(workdir, broken, "--job", "evaluate,report")
+  result = run(workdir, broken, "--job", "evaluate,report")
+  assert result.returncode == 2 and "1 of 12 clips of the split 'test' could not be read, more than" in result.stderr
+  result = run(workdir, broken, "--job", "evaluate,report", "--config.train.max_error_share=0.1")
   assert result.returncode == 0, result.stderr
   metrics = json.loads((workdir / "metrics.json").read_text())["splits"]["test"]
   assert (metrics["examples"], metrics["unreadable"]) == (11, 1)
@@ -133,7 +135,7 @@ def test_an_unreadable_video_is_counted_named_and_masked_and_too_many_stop_the_r
   for entry in json.loads((data / "train.json").read_text())[:6]:
     (broken / "videos" / f"{entry['id']}.webm").unlink()
   many = ("--config.train.steps=40 steps", "--config.train.max_error_share=0.1", "--job=train")
-  result = _run(tmp_path / "many", broken, *many)
+  result = run(tmp_path / "many", broken, *many)
   assert result.returncode == 2
   assert "could not be read" in result.stderr and "max_error_share" in result.stderr
   assert result.stderr.count("\n") == 1
@@ -145,14 +147,14 @@ def test_an_unreadable_video_is_counted_named_and_masked_and_too_many_stop_the_r
     (("--config.optim.lrr=1",), """the config has no field 'lrr' Did you mean "lr" instead of "lrr"?"""),
     (("--config.optim.lr=fast",), "--config.optim.lr=fast: could not convert string to float: 'fast'"),
     (("--confg.optim.lr=1",), "Unknown command line flag 'confg.optim.lr'"),
-    (("--job=trian",), "--job 'trian': 'trian' is no job; use generate, train, evaluate, report, count"),
+    (("--job=trian",), "--job 'trian': 'trian' is no job; use generate, train, evaluate, report, count, devices"),
     (("train",), "'train' is no flag; a field is set by --config.FIELD=VALUE"),
     (("--config.model.fusion.windows=(0,3,7)",), "every query must see at least two segments"),
     (("--config.data.root=nowhere", "--job=train"), "nowhere is not a folder"),
   ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
-  result = _run(tmp_path / "run", tmp_path / "data", *arguments)
+  result = run(tmp_path / "run", tmp_path / "data", *arguments)
   assert result.returncode == 2, result.stderr
   assert result.stderr.startswith("error: ") and message in result.stderr
   assert result.stderr.count("\n") == 1
@@ -160,12 +162,12 @@ def test_mistakes_are_one_line_and_exit_code_2(tmp_path, arguments, message):
 
 
 def test_a_missing_flag_and_a_missing_config_are_one_line(tmp_path):
-  run = lambda *arguments: subprocess.run(
-    [sys.executable, "launch/main.py", *arguments], cwd=ROOT, env=_environment(), capture_output=True, text=True
+  bare = lambda *arguments: subprocess.run(
+    [sys.executable, "launch/main.py", *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True
   )
-  result = run("--workdir", str(tmp_path))
+  result = bare("--workdir", str(tmp_path))
   assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "--config is missing" in result.stderr
-  result = run("--config", "configs/none.py", "--workdir", str(tmp_path))
+  result = bare("--config", "configs/none.py", "--workdir", str(tmp_path))
   assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "configs/none.py" in result.stderr
 
 
@@ -176,6 +178,55 @@ def test_help_lists_the_flags():
 
 
 def test_another_configuration_in_the_same_workdir_is_refused(finished, data):
-  result = _run(finished[0], data, "--config.optim.lr=0.5", "--job=train")
-  assert result.returncode == 2
-  assert "optim.lr: 0.003 -> 0.5" in result.stderr and "another workdir" in result.stderr
+  records = {name: (finished[0] / name).read_bytes() for name in ("config.json", "command.txt", "metrics.json")}
+  for job in ("train", "evaluate"):
+    result = run(finished[0], data, "--config.optim.lr=0.5", f"--job={job}")
+    assert result.returncode == 2
+    assert "optim.lr: 0.003 -> 0.5" in result.stderr and "another workdir" in result.stderr
+  assert records == {name: (finished[0] / name).read_bytes() for name in records}
+
+
+def test_a_run_that_is_told_to_stop_saves_and_leaves_the_other_jobs(tmp_path, finished, data):
+  fields = ("--config.train.steps=5000 steps", "--config.train.checkpoint_every=5000 steps")
+  process = subprocess.Popen(
+    command(tmp_path / "run", data, *fields), cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+  )
+  for line in process.stdout:
+    if line.startswith("step 3/"):
+      break
+  process.terminate()
+  said = process.stdout.read()
+  assert process.wait() == 1 and "the same command resumes" in said
+  assert not (tmp_path / "run" / "metrics.json").exists()
+  assert any((tmp_path / "run" / "checkpoints").glob("*/checksums.json"))
+
+
+def test_a_report_needs_an_evaluation(tmp_path, data):
+  result = run(tmp_path / "run", data, "--job=report")
+  assert result.returncode == 2 and "has no evaluation of the split 'test'; run --job evaluate" in result.stderr
+  result = run(tmp_path / "run", data, "--job=evaluate")
+  assert result.returncode == 2 and "train first" in result.stderr
+
+
+def test_a_folder_of_ones_own_is_left_alone_by_generate(tmp_path):
+  (tmp_path / "mine").mkdir()
+  result = run(tmp_path / "run", tmp_path / "mine")
+  assert result.returncode == 2 and "is left alone. To use it as it is, run --job train" in result.stderr
+
+
+def test_the_full_config_in_small_and_its_refusal_of_random_frozen_backbones(tmp_path, data):
+  config = "configs/ssv2_gasmcast.py:efficient,runlocal"
+  assert run(tmp_path / "small", data, config=config).returncode == 0
+  result = run(tmp_path / "full", data, config="configs/ssv2_gasmcast.py")
+  assert result.returncode == 2 and "a frozen backbone would stay random" in result.stderr
+
+
+def test_real_surveillance_videos_train_and_evaluate(tmp_path, shared_data):
+  """240 real clips (VP9) in the layout of Something-Something-V2, without a test split; labels need no direction."""
+  fields = ("--config.data.classes=2", "--config.evaluate.splits=('validation',)", "--job=train,evaluate,report")
+  result = run(tmp_path / "run", shared_data / "fight", *fields)
+  assert result.returncode == 0, result.stderr
+  numbers = json.loads((tmp_path / "run" / "metrics.json").read_text())["splits"]["validation"]
+  assert (numbers["examples"], numbers["unreadable"]) == (60, 0)
+  assert (tmp_path / "run" / "report" / "attention-01.png").stat().st_size > 500
+  assert not (tmp_path / "run" / "data_errors.jsonl").read_text()

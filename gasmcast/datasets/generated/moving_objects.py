@@ -3,7 +3,7 @@
     root/videos/<id>.webm     labels.json     {class name: "index"}
     root/train.json, validation.json, test.json     [{"id", "label", "template", "placeholders"}]
     root/pairs.json           {"mirrored" or "reversed in time": [[class name, class name]]}
-    root/dataset.json         name, recipe, hash of the decoded pixels and labels, hash of every file
+    root/dataset.json         name, recipe, hash of the decoded pixels and annotations, hash of every file
 
 The same recipe gives the same pixels. The files themselves differ from run to run (a .webm holds a random id), so the
 data set is identified by what a decoder gives back. It appears under its name only when it is whole.
@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -98,17 +99,28 @@ def generate(
   root = pathlib.Path(root)
   if root.exists():
     return verify(root, recipe)
-  partial = root.with_name(f".{root.name}.part")
-  shutil.rmtree(partial, ignore_errors=True)
+  partial = root.with_name(f".{root.name}.{uuid.uuid4().hex}.part")
+  try:
+    _make(partial, recipe, workers, progress)
+    if not root.exists():  # another run may have been faster
+      partial.rename(root)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+  return verify(root, recipe)
+
+
+def _make(partial: pathlib.Path, recipe: Recipe, workers: int, progress: Callable[[int, int], None]) -> None:
+  """Fills the folder; dataset.json comes last."""
   (partial / "videos").mkdir(parents=True)
   clips = _plan(recipe)
   pixels, files = {}, {}
   for clip, (pixel_hash, file_hash) in zip(clips, _write_all(clips, recipe, partial, workers), strict=True):
-    pixels[str(clip.id)], files[str(clip.id)] = pixel_hash, file_hash
+    pixels[str(clip.id)], files[f"videos/{clip.id}.webm"] = pixel_hash, file_hash
     progress(len(pixels), len(clips))
   annotations = _annotations(clips)
   for name, content in annotations.items():
     write_json(partial / name, content)
+    files[name] = hash_file(partial / name)
   description = {
     "name": "moving_objects",
     "version": _VERSION,
@@ -117,26 +129,27 @@ def generate(
     "files": files,
   }
   write_json(partial / "dataset.json", description)
-  partial.rename(root)
-  return description
 
 
 def verify(root: pathlib.Path, recipe: Recipe) -> dict:
-  """The dataset.json under `root`, if it was made by `recipe` and every video is as it was written.
+  """The dataset.json under `root`, if it was made by `recipe` and every file is as it was written.
 
   Raises:
     DataError: otherwise; the message names the difference.
   """
-  remedy = f"Remove {root} to have it made anew, or choose another data.root."
-  if not (root / "dataset.json").is_file():
-    raise DataError(f"{root} exists but holds no dataset.json, so it was not made by the generator. {remedy}")
-  description = read_json(root / "dataset.json")
+  description = read_json(root / "dataset.json") if (root / "dataset.json").is_file() else None
+  if not isinstance(description, dict) or not isinstance(description.get("files"), dict):
+    raise DataError(
+      f"{root} was not made by the job generate (it has no dataset.json of it) and is left alone. To use it as it is, "
+      "run --job train,evaluate,report; to generate, set config.data.root to a folder that does not exist."
+    )
+  remedy = f"Remove {root} to have it made anew, or choose another config.data.root."
   wanted = {"recipe": to_dict(recipe), "version": _VERSION}
   found = {key: description.get(key) for key in wanted}
   if lines := difference(found, wanted, "dataset"):
     raise DataError(f"{root} was made by another recipe ({'; '.join(lines)}). {remedy}")
-  for clip_id, wanted_hash in description["files"].items():
-    path = root / "videos" / f"{clip_id}.webm"
+  for name, wanted_hash in description["files"].items():
+    path = root / name
     if not path.is_file():
       raise DataError(f"{path} is missing from the generated data set. {remedy}")
     if hash_file(path) != wanted_hash:

@@ -87,7 +87,9 @@ def test_a_whole_data_set_is_found_and_anything_else_is_refused(root, tmp_path):
   with pytest.raises(DataError, match=r"made by another recipe \(dataset.recipe.seed: 3 -> 5\). Remove"):
     generate(root, dataclasses.replace(RECIPE, seed=5), workers=1)
   (tmp_path / "mine").mkdir()
-  with pytest.raises(DataError, match="mine exists but holds no dataset.json"):
+  with pytest.raises(
+    DataError, match="mine was not made by the job generate .* is left alone. To use it as it is, run --job train"
+  ):
     generate(tmp_path / "mine", RECIPE, workers=1)
 
 
@@ -104,6 +106,13 @@ def test_a_changed_or_missing_video_is_named(tmp_path):
     generate(folder, recipe, workers=1)
 
 
+def test_an_edited_annotation_is_named(tmp_path):
+  generate(tmp_path / "set", RECIPE, workers=1)
+  (tmp_path / "set" / "labels.json").write_text("{}")
+  with pytest.raises(DataError, match=r"labels.json has changed since it was generated"):
+    generate(tmp_path / "set", RECIPE, workers=1)
+
+
 def test_an_interrupted_generation_leaves_nothing_under_the_name(tmp_path):
   def interrupt(done, total):
     assert total == 37
@@ -112,8 +121,8 @@ def test_an_interrupted_generation_leaves_nothing_under_the_name(tmp_path):
 
   with pytest.raises(KeyboardInterrupt):
     generate(tmp_path / "set", RECIPE, workers=1, progress=interrupt)
-  assert not (tmp_path / "set").exists()
-  assert len(generate(tmp_path / "set", RECIPE, workers=1)["files"]) == 37
+  assert list(tmp_path.iterdir()) == []
+  assert len(generate(tmp_path / "set", RECIPE, workers=1)["files"]) == 37 + 5  # and the annotations
 
 
 @pytest.mark.parametrize("pair", motions.PAIRS)

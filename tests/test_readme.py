@@ -1,0 +1,60 @@
+"""Every command of the README runs. Training commands run in their small form, on a few rendered videos."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.launch.test_main import ROOT, environment
+
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith(("python ", "make "))]
+
+
+def test_no_number_is_left_open():
+  for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    assert "@@" not in page.read_text("utf-8"), page
+
+
+def test_the_readme_has_commands():
+  assert len([line for line in COMMANDS if line.startswith("python ")]) >= 4
+  assert "make quickstart" in COMMANDS and "make test" in COMMANDS
+
+
+@pytest.mark.parametrize("target", [line.split()[1] for line in COMMANDS if line.startswith("make ")])
+def test_make_knows_the_target(target):
+  """`make quickstart` is what the other commands do after an environment is made; `make test` runs this test."""
+  result = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+  return tmp_path_factory.mktemp("data") / "moving_objects"
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("python ")])
+def test_the_command_runs(command, data, tmp_path):
+  arguments = shlex.split(command)[1:]
+  job = arguments[arguments.index("--job") + 1] if "--job" in arguments else ""
+  if job not in ("count", "devices"):
+    position = arguments.index("--config") + 1
+    name, _, given = arguments[position].partition(":")
+    arguments[position] = f"{name}:{given},runlocal" if given else f"{name}:runlocal"
+    arguments.append(f"--config.data.root={data}")
+    if job:  # there have to be videos, and something to evaluate
+      arguments[arguments.index("--job") + 1] = "generate,train,evaluate,report"
+  arguments[arguments.index("--workdir") + 1] = str(tmp_path / "run")
+  result = subprocess.run(
+    [sys.executable, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+  )
+  assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_linked_files_exist():
+  for link in re.findall(r"\]\(([^)#]+)\)", README):
+    assert pathlib.Path(ROOT / link).exists(), link

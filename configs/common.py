@@ -128,6 +128,6 @@ def run_on_rendered_videos(config: ConfigDict) -> None:
   config.model.motion.update({"trainable": True, "widths": (8, 8, 16, 32), "blocks": (1, 1, 1, 1), "image_size": 32})
   config.model.fusion.update({"bottleneck": 32, "heads": 4})
   config.optim.warmup_steps = "1 steps"
-  config.train.update({"steps": "4 steps", "log_every": "1 steps", "validate_every": "2 steps", "patience": 0})
+  config.train.update({"steps": "8 steps", "log_every": "1 steps", "validate_every": "4 steps", "patience": 0})
   config.train.checkpoint_every = "2 steps"
   config.evaluate.update({"splits": ("validation", "test"), "attention_clips": 1})

@@ -37,7 +37,12 @@ def data(tmp_path_factory):
   return tmp_path_factory.mktemp("data") / "moving_objects"
 
 
-@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("python ")])
+def _marked(command):
+  quick = any(f"--job {job}" in command for job in ("count", "devices"))
+  return pytest.param(command, marks=[] if quick else [pytest.mark.long])
+
+
+@pytest.mark.parametrize("command", [_marked(line) for line in COMMANDS if line.startswith("python ")])
 def test_the_command_runs(command, data, tmp_path):
   arguments = shlex.split(command)[1:]
   job = arguments[arguments.index("--job") + 1] if "--job" in arguments else ""

@@ -33,9 +33,9 @@ from gasmcast.videos.pipeline import evaluation_batches
 
 
 def check(experiment: Experiment) -> None:
-  """Refuses splits that can't be used, unless the data set is still to be made, and a batch of the wrong size."""
+  """Refuses splits that can't be used, unless the data set may still have to be made, and an impossible batch."""
   experiment.check_batch()
-  if experiment.data_root.exists() or experiment.recipe is None:
+  if experiment.recipe is None:
     for split in experiment.evaluate.splits:
       experiment.dataset(split)
 

@@ -121,7 +121,7 @@ def test_a_union_takes_the_first_type_that_fits():
     ({"stages": [{}, {"rat": 1}]}, "config.stages[1].rat is not a field; did you mean 'rate'?"),
     ({"classes": {"verb": "97"}}, "config.classes.verb = '97' is of type str; int is needed."),
     ({"classes": [97]}, "config.classes = [97] is of type list; collections.abc.Mapping[str, int] is needed."),
-    ({"optim": {"rate": -1}}, "optim.rate = -1.0: steps must go downhill; use a positive number."),
+    ({"optim": {"rate": -1}}, "config.optim: optim.rate = -1.0: steps must go downhill; use a positive number."),
   ],
 )
 def test_each_mistake_is_named(fields, expected):

@@ -24,7 +24,6 @@ def _set(config: ConfigDict, field: str, value) -> None:
     ("optim.lr", "fast", "config.optim.lr = 'fast' is of type str; float is needed"),
     ("modle", 1, "config.modle is not a field; did you mean 'model'?"),
     ("system", "gasm", "config.system = 'gasm' is no system; use 'gasmcast'"),
-    ("data.global_batch", 12, "config.data.global_batch = 12 is not divisible by the 8 devices.*for example 16"),
     ("data.classes", 1, "config.data.classes = 1: the number of classes is a whole number of at least 2"),
     ("data.threads", 9, "prefetch"),
     ("train.steps", 100, "config.train.steps = 100 has no unit"),
@@ -52,6 +51,15 @@ def test_impossible_configurations_are_refused(tiny, make, field, value, message
   _set(tiny, field, value)
   with pytest.raises(ConfigError, match=message):
     make(tiny)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused_where_it_matters(tiny, make):
+  tiny.data.global_batch = 12
+  experiment = make(tiny)
+  table.find("count")[0].check(experiment)
+  for job in table.find("train,evaluate"):
+    with pytest.raises(ConfigError, match="global_batch = 12 is not divisible by the 8 devices.*for example 16"):
+      job.check(experiment)
 
 
 @pytest.mark.parametrize("frames", [1, 2])

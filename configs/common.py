@@ -22,6 +22,7 @@ R3D_18 = {
   "image_size": 112,
   "stem_stride": 2,
   "differences": False,
+  "classes": 0,
 }
 
 

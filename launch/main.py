@@ -19,8 +19,10 @@ from ml_collections import config_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs import configs.common
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gasmcast" / "jax"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))  # a resumed run does not compile again
+
+from gasmcast.core.cache import cache_folder  # noqa: E402
+
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("jax")))  # a resumed run does not compile again
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no word of XLA below a warning
 
 from gasmcast.core.errors import EXIT_DEFECT, EXIT_DONE, EXIT_USER, ConfigError, Stopped, UserError  # noqa: E402

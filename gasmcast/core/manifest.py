@@ -8,10 +8,11 @@ import json
 import os
 import pathlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import blake3
+import numpy as np
 
 from gasmcast.core.errors import DataError
 
@@ -73,6 +74,15 @@ def hash_file(path: str | os.PathLike) -> str:
     while block := file.read(1 << 20):
       digest.update(block)
   return digest.hexdigest()
+
+
+def hash_arrays(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
+  """BLAKE3 of named arrays in this order: equal hashes mean equal names, types, shapes and bits."""
+  hashes = []
+  for name, array in arrays:
+    content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    hashes.append(hash_bytes(f"{name} {array.dtype} {array.shape}".encode(), content).encode())
+  return hash_bytes(*hashes)
 
 
 def hash_json(value: Any) -> str:

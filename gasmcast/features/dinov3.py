@@ -6,6 +6,9 @@ channels by 2*pi*coordinate / 100^(4i/head width).
 """
 
 import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +16,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gasmcast.core.config import require
+from gasmcast.core.errors import DataError, WeightsError
+from gasmcast.features.conversion import Rule, linear, patches, rows
 from gasmcast.features.preprocessing import IMAGENET, Normalisation
-from gasmcast.layers.attention import attend
+from gasmcast.features.vit import Block
+from gasmcast.layers.dense import Dense
 
 _EPSILON = 1e-5
 _ROPE_BASE = 100.0
@@ -59,6 +65,34 @@ class DINOv3Config:
     return IMAGENET
 
   @property
+  def clip(self) -> int:
+    """Frames of a clip that the network can be tried on."""
+    return 1
+
+  def check_frames(self, time: int, height: int, width: int) -> None:
+    """Raises DataError unless the frames divide into patches."""
+    if height % self.patch or width % self.patch:
+      raise DataError(
+        f"frames of {height} x {width} pixels do not divide into patches of {self.patch}; resize or crop them, for "
+        f"example to {max(1, height // self.patch) * self.patch} x {max(1, width // self.patch) * self.patch}."
+      )
+
+  def with_hub_config(self, values: Mapping[str, Any]) -> "DINOv3Config":
+    """The sizes that a config.json of the Hugging Face Hub gives."""
+    if values.get("model_type") != "dinov3_vit":
+      raise WeightsError(f"config.json is of a {values.get('model_type')!r}, not of a 'dinov3_vit'; name its backbone.")
+    return dataclasses.replace(
+      self,
+      width=values["hidden_size"],
+      depth=values["num_hidden_layers"],
+      heads=values["num_attention_heads"],
+      mlp_width=values["intermediate_size"],
+      patch=values["patch_size"],
+      registers=values["num_register_tokens"],
+      gated_mlp=values["use_gated_mlp"],
+    )
+
+  @property
   def grid(self) -> tuple[int, int]:
     """Rows and columns of patches."""
     return (self.image_size // self.patch, self.image_size // self.patch)
@@ -83,54 +117,6 @@ def rotate(x: Float[Array, "B K N E"], angles: np.ndarray) -> Float[Array, "B K 
   return x * np.cos(full).astype(x.dtype) + turned * np.sin(full).astype(x.dtype)
 
 
-class _Attention(nn.Module):
-  heads: int
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: Array, angles: np.ndarray) -> Array:
-    batch, tokens, width = x.shape
-    kernel = self.param("qkv_kernel", nn.initializers.xavier_uniform(), (width, 3 * width))
-    query_bias = self.param("query_bias", nn.initializers.zeros, (width,))
-    value_bias = self.param("value_bias", nn.initializers.zeros, (width,))
-    bias = jnp.concatenate([query_bias, jnp.zeros_like(query_bias), value_bias])
-    qkv = x @ kernel.astype(self.dtype) + bias.astype(self.dtype)
-    qkv = qkv.reshape(batch, tokens, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
-    y, _ = attend(rotate(qkv[0], angles), rotate(qkv[1], angles), qkv[2])
-    y = y.astype(self.dtype).transpose(0, 2, 1, 3).reshape(batch, tokens, width)
-    return nn.Dense(width, dtype=self.dtype, name="out")(y)
-
-
-class _Mlp(nn.Module):
-  width: int
-  gated: bool
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    up = nn.Dense(self.width, dtype=self.dtype, name="up")(x)
-    if self.gated:
-      hidden = nn.silu(nn.Dense(self.width, dtype=self.dtype, name="gate")(x)) * up
-    else:
-      hidden = nn.gelu(up, approximate=False)
-    return nn.Dense(x.shape[-1], dtype=self.dtype, name="down")(hidden)
-
-
-class _Block(nn.Module):
-  config: DINOv3Config
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: Array, angles: np.ndarray) -> Array:
-    config = self.config
-    scale = lambda name: self.param(name, nn.initializers.constant(config.layer_scale), (config.width,))
-    norm = lambda name: nn.LayerNorm(_EPSILON, dtype=jnp.float32, name=name)
-    y = _Attention(config.heads, self.dtype, name="attention")(norm("norm1")(x).astype(self.dtype), angles)
-    x = x + scale("scale1") * y
-    y = _Mlp(config.mlp_width, config.gated_mlp, self.dtype, name="mlp")(norm("norm2")(x).astype(self.dtype))
-    return x + scale("scale2") * y
-
-
 class DINOv3(nn.Module):
   """Normalised frames [B, T, H, W, 3] -> {"tokens" [B, T, N, D], "cls" [B, T, D], "registers" [B, T, R, D]}.
 
@@ -143,14 +129,11 @@ class DINOv3(nn.Module):
   @nn.compact
   def __call__(self, frames: Float[Array, "B T H W 3"], train: bool = False) -> dict[str, Array]:
     config, (batch, time, height, width, _) = self.config, frames.shape
+    config.check_frames(time, height, width)
     rows, columns = height // config.patch, width // config.patch
-    require(
-      (rows * config.patch, columns * config.patch) == (height, width),
-      f"frames of {height} x {width} pixels do not divide into patches of {config.patch}; resize or crop them.",
-    )
-    patches = frames.reshape(batch * time, rows, config.patch, columns, config.patch, 3)
-    patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch * time, rows * columns, -1)
-    x = nn.Dense(config.width, dtype=self.dtype, name="patch_embedding")(patches).astype(jnp.float32)
+    x = frames.astype(self.dtype).reshape(batch * time, rows, config.patch, columns, config.patch, 3)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch * time, rows * columns, -1)
+    x = Dense(config.width, dtype=self.dtype, name="patch_embedding")(x).astype(jnp.float32)
     prefix = jnp.concatenate(
       [
         self.param("cls_token", nn.initializers.normal(0.02), (1, config.width)),
@@ -159,8 +142,49 @@ class DINOv3(nn.Module):
     )
     x = jnp.concatenate([jnp.broadcast_to(prefix, (batch * time, *prefix.shape)), x], 1)
     angles = rope_angles(rows, columns, config.width // config.heads)
+    turn = functools.partial(rotate, angles=angles)
     for i in range(config.depth):
-      x = _Block(config, self.dtype, name=f"block_{i}")(x, angles)
+      block = Block(
+        config.heads,
+        config.mlp_width,
+        _EPSILON,
+        key_bias=False,
+        gated_mlp=config.gated_mlp,
+        layer_scale=config.layer_scale,
+        dtype=self.dtype,
+        name=f"block_{i}",
+      )
+      x = block(x, turn)
     x = nn.LayerNorm(_EPSILON, dtype=jnp.float32, name="norm")(x).reshape(batch, time, -1, config.width)
     first = 1 + config.registers
     return {"tokens": x[:, :, first:], "cls": x[:, :, 0], "registers": x[:, :, 1:first]}
+
+
+def _hub_layout() -> tuple[Rule, ...]:
+  """Names of the files on the Hugging Face Hub; in memory transformers puts "model." before "layer."."""
+  layer, block = r"(?:model\.)?layer\.(\d+)\.", r"params/block_\1/"
+  rules = [
+    Rule(r"embeddings\.mask_token"),  # used in pretraining only
+    Rule(r"embeddings\.cls_token", "params/cls_token", rows),
+    Rule(r"embeddings\.register_tokens", "params/register_tokens", rows),
+    Rule(r"embeddings\.patch_embeddings\.weight", "params/patch_embedding/kernel", patches),
+    Rule(r"embeddings\.patch_embeddings\.bias", "params/patch_embedding/bias"),
+    Rule(r"norm\.weight", "params/norm/scale"),
+    Rule(r"norm\.bias", "params/norm/bias"),
+    Rule(layer + r"attention\.o_proj\.weight", block + "attention/out/kernel", linear),
+    Rule(layer + r"attention\.o_proj\.bias", block + "attention/out/bias"),
+    Rule(layer + r"attention\.q_proj\.bias", block + "attention/query_bias"),
+    Rule(layer + r"attention\.v_proj\.bias", block + "attention/value_bias"),
+    Rule(layer + r"layer_scale([12])\.lambda1", block + r"scale\2"),
+    Rule(layer + r"norm([12])\.weight", block + r"norm\2/scale"),
+    Rule(layer + r"norm([12])\.bias", block + r"norm\2/bias"),
+    Rule(layer + r"mlp\.(up|gate|down)_proj\.weight", block + r"mlp/\2/kernel", linear),
+    Rule(layer + r"mlp\.(up|gate|down)_proj\.bias", block + r"mlp/\2/bias"),
+  ]
+  for third, name in enumerate("qkv"):
+    target = f"{block}attention/qkv_kernel[{third}/3]"
+    rules.append(Rule(layer + rf"attention\.{name}_proj\.weight", target, linear))
+  return tuple(rules)
+
+
+LAYOUTS = (_hub_layout(),)

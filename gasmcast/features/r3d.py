@@ -10,10 +10,12 @@ frame:
 - "windowed": every segment is the native network on its own 8-frame window (3 frames before its first frame to 4
   after, reflected at the ends), pooled to one step.
 - "native": the published network.
+- "grid": "atrous", named for who reads its "grid": every cell of the last stage.
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,10 +23,12 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gasmcast.core.config import require
+from gasmcast.core.errors import WeightsError
+from gasmcast.features.conversion import Rule, convolution, linear
 from gasmcast.features.preprocessing import KINETICS, Normalisation
 from gasmcast.layers.convolution import Conv3D
 
-Mode = Literal["atrous", "windowed", "native", "undilated"]
+Mode = Literal["atrous", "windowed", "native", "undilated", "grid"]
 _WINDOW = range(-3, 5)  # frames of a window around the first frame of its segment
 
 
@@ -40,6 +44,7 @@ class R3DConfig:
     image_size: side of the square frames.
     stem_stride: spatial stride of the stem.
     differences: appends each frame's change from the frame before as three more input channels.
+    classes: of the classifier on the pooled features, in mode "native" alone; 0 for none.
   """
 
   widths: tuple[int, ...] = (64, 128, 256, 512)
@@ -49,6 +54,7 @@ class R3DConfig:
   image_size: int = 112
   stem_stride: int = 2
   differences: bool = False
+  classes: int = 0
 
   def __post_init__(self):
     require(
@@ -63,6 +69,18 @@ class R3DConfig:
   @property
   def normalisation(self) -> Normalisation:
     return KINETICS
+
+  @property
+  def clip(self) -> int:
+    """Frames of a clip that the network can be tried on."""
+    return 16
+
+  def check_frames(self, time: int, height: int, width: int) -> None:
+    """Any clip will do: the convolutions pad what is missing."""
+
+  def with_hub_config(self, values: Mapping[str, Any]) -> "R3DConfig":
+    """Nobody publishes this network with a config.json."""
+    raise WeightsError(f"config.json is of a {values.get('model_type')!r}, not of an R3D network; name its backbone.")
 
 
 class _Norm(nn.Module):
@@ -113,7 +131,8 @@ def _stage_plan(mode: Mode) -> list[tuple[int, int, int]]:
 
 
 class R3D(nn.Module):
-  """Normalised frames [B, T, H, W, 3] -> {"segments" [B, S, D], "grid" [B, S, h, w, D], "pooled" [B, D]}.
+  """Normalised frames [B, T, H, W, 3] -> {"segments" [B, S, D], "grid" [B, S, h, w, D], "pooled" [B, D]},
+  and "logits" [B, classes] with a classifier.
 
   Batch norm uses its running statistics unless `train` is set.
   """
@@ -141,7 +160,10 @@ class R3D(nn.Module):
       x = x.mean(1).reshape(batch, -1, *x.shape[2:])
     x = x.astype(jnp.float32)
     segments = x.mean((2, 3))
-    return {"segments": segments, "grid": x, "pooled": segments.mean(1)}
+    features = {"segments": segments, "grid": x, "pooled": segments.mean(1)}
+    if config.classes and config.mode == "native":
+      features["logits"] = nn.Dense(config.classes, name="logits")(features["pooled"])
+    return features
 
   def _stem(self, frames: Array, train: bool) -> Array:
     strides = (1, self.config.stem_stride, self.config.stem_stride)
@@ -157,3 +179,32 @@ def _windows(frames: Array) -> Array:
   index = np.where(index >= time, 2 * (time - 1) - index, index)
   windows = frames[:, index]
   return windows.reshape(batch * index.shape[0], len(_WINDOW), *frames.shape[2:])
+
+
+def _torchvision_layout() -> tuple[Rule, ...]:
+  """Names of torchvision's r3d_18, whose blocks are conv1.0, conv1.1 (norm), conv2.0, conv2.1."""
+  block, ours = r"layer(\d)\.(\d+)\.", r"layer\1_\2/"
+  norms = {
+    r"stem\.1": "stem_norm",
+    block + r"conv([12])\.1": ours + r"norm\3",
+    block + r"downsample\.1": ours + "shortcut_norm",
+  }
+  rules = [
+    Rule(r"stem\.0\.weight", "params/stem/kernel", convolution),
+    Rule(block + r"conv([12])\.0\.weight", f"params/{ours}conv" + r"\3/kernel", convolution),
+    Rule(block + r"downsample\.0\.weight", f"params/{ours}shortcut/kernel", convolution),
+    Rule(r"fc\.weight", "params/logits/kernel", linear, optional=True),
+    Rule(r"fc\.bias", "params/logits/bias", optional=True),
+    Rule(r".*\.num_batches_tracked"),  # torch counts, we do not
+  ]
+  for name, path in norms.items():
+    rules += [
+      Rule(name + r"\.weight", f"params/{path}/batch/scale"),
+      Rule(name + r"\.bias", f"params/{path}/batch/bias"),
+      Rule(name + r"\.running_mean", f"batch_stats/{path}/batch/mean"),
+      Rule(name + r"\.running_var", f"batch_stats/{path}/batch/var"),
+    ]
+  return tuple(rules)
+
+
+LAYOUTS = (_torchvision_layout(),)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Int
 
 from gasmcast.core import rules
 from gasmcast.core.errors import ConfigError, WeightsError
-from gasmcast.core.manifest import hash_bytes
+from gasmcast.core.manifest import hash_arrays
 from gasmcast.core.types import Batch, PyTree, System
 from gasmcast.training.sharding import ShardingConfig, place_like_parameters, place_parameters, replicated
 
@@ -127,12 +127,8 @@ def _check_pretrained(abstract: Mapping[str, jax.ShapeDtypeStruct], given: Mappi
 
 def fingerprint(tree: PyTree) -> str:
   """BLAKE3 of names, types, shapes and values of all leaves: equal hashes mean equal bits, wherever the arrays lie."""
-  hashes = []
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = _to_host(leaf)
-    head = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
-    hashes.append(hash_bytes(head.encode(), array.tobytes()).encode())
-  return hash_bytes(*hashes)
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return hash_arrays((jax.tree_util.keystr(path), _to_host(leaf)) for path, leaf in leaves)
 
 
 def _to_host(leaf: Array) -> np.ndarray:

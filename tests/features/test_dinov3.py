@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gasmcast.core.errors import ConfigError
+from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.features.dinov3 import DINOv3, DINOv3Config, rope_angles, rotate
 
 TINY = DINOv3Config(width=16, depth=2, heads=2, mlp_width=32, patch=4, image_size=16)
@@ -97,5 +97,5 @@ def test_impossible_sizes_are_refused(fields, message):
 
 
 def test_frames_that_do_not_divide_into_patches_are_refused():
-  with pytest.raises(ConfigError, match="18 x 16 pixels do not divide into patches of 4"):
+  with pytest.raises(DataError, match="18 x 16 pixels do not divide into patches of 4"):
     DINOv3(TINY).init(jax.random.key(0), _frames(18, 16))

@@ -61,14 +61,9 @@ def _words(error: Exception) -> str:
 def run(command: str) -> None:
   """Finds the jobs, checks the configuration for all of them, runs them in order."""
   from gasmcast.jobs import table
-  from gasmcast.jobs.experiment import Experiment
 
-  jobs = table.find(_JOB.value or _CONFIG.value.job)
-  experiment = Experiment(_CONFIG.value, _WORKDIR.value, command)
-  for job in jobs:
-    job.check(experiment)
-  for job in jobs:
-    job.run(experiment)
+  for job, given in table.prepare(_JOB.value or _CONFIG.value.job, _CONFIG.value, _WORKDIR.value, command):
+    job.run(given)
 
 
 def main() -> int:

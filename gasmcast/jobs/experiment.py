@@ -23,6 +23,7 @@ from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset
 from gasmcast.datasets import something_something
 from gasmcast.datasets.generated.moving_objects import Recipe
+from gasmcast.jobs.run import Run
 from gasmcast.systems import gasmcast as gasmcast_system
 from gasmcast.systems.fusion_classifier import require_trainable
 from gasmcast.training.config import TrainConfig
@@ -72,13 +73,8 @@ class _Fields:
   sharding: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class Experiment:
-  """A configuration in a working directory.
-
-  Args:
-    config: the tree of the config file with its overrides.
-    workdir: holds everything of the run.
-    command: as it was typed, for the records.
+class Experiment(Run):
+  """A run that is about a system on a data set.
 
   Raises:
     ConfigError: the configuration can't work.
@@ -87,10 +83,7 @@ class Experiment:
   def __init__(
     self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None
   ):
-    self.raw = to_dict(config)
-    self.workdir = pathlib.Path(workdir)
-    self.command = command
-    self.console = console or Console()
+    super().__init__(config, workdir, command, console)
     fields = parse(_Fields, dict(self.raw), "config")
     require(fields.system == "gasmcast", f"config.system = {fields.system!r} is no system; use 'gasmcast'.")
     self.job, self.seed = fields.job, fields.seed

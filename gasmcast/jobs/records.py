@@ -10,7 +10,7 @@ import jax
 
 from gasmcast.core.errors import WorkdirError
 from gasmcast.core.manifest import atomic_file, write_json
-from gasmcast.jobs.experiment import Experiment
+from gasmcast.jobs.run import Run
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "opencv-python-headless")
 
@@ -21,13 +21,13 @@ def versions() -> dict[str, str]:
   return {"python": platform.python_version(), **packages}
 
 
-def training_command(experiment: Experiment) -> str:
+def training_command(run: Run) -> str:
   """The command that trained what is in the working directory."""
-  file = experiment.workdir / "command.txt"
+  file = run.workdir / "command.txt"
   return file.read_text("utf-8").strip() if file.exists() else ""
 
 
-def write(experiment: Experiment) -> None:
+def write(run: Run) -> None:
   """Writes the records, on process 0.
 
   Raises:
@@ -35,13 +35,13 @@ def write(experiment: Experiment) -> None:
   """
   if jax.process_index():
     return
-  workdir = experiment.workdir
+  workdir = run.workdir
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / "config.json", experiment.raw)
+    write_json(workdir / "config.json", run.raw)
     write_json(workdir / "environment.json", _environment())
     with atomic_file(workdir / "command.txt") as file:
-      file.write((experiment.command + "\n").encode("utf-8"))
+      file.write((run.command + "\n").encode("utf-8"))
   except OSError as error:
     raise WorkdirError(f"{workdir} can't be written ({error.strerror}); choose another --workdir.") from error
 

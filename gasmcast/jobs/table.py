@@ -1,13 +1,18 @@
 """The table of jobs; one line here makes a module available as --job NAME.
 
-A job is a module with `check(experiment)`, which refuses what can be refused without work, and `run(experiment)`. All
-jobs of a command are checked before the first one runs.
+A job is a module with `check(experiment)`, which refuses what can be refused without work, and `run(experiment)`. What
+it is given is an `Experiment`, or the kind of `Run` that its SETUP names. All jobs of a command are checked before the
+first one runs.
 """
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from gasmcast.core.errors import ConfigError
+from gasmcast.jobs.experiment import Experiment
+from gasmcast.jobs.run import Run
 
 JOBS = {
   "generate": "gasmcast.jobs.generate",
@@ -30,3 +35,20 @@ def find(names: str) -> list[ModuleType]:
   if unknown or not wanted:
     raise ConfigError(f"--job {names!r}: {unknown[0] if unknown else 'nothing'!r} is no job; use {', '.join(JOBS)}.")
   return [importlib.import_module(JOBS[name]) for name in wanted]
+
+
+def prepare(names: str, config: Mapping[str, Any], workdir: str, command: str) -> list[tuple[ModuleType, Run]]:
+  """Each job with what it is given, checked; jobs of one kind share it.
+
+  Raises:
+    ConfigError: an unknown job, or a configuration that one of them can't work with.
+  """
+  prepared, made = [], {}
+  for job in find(names):
+    setup = getattr(job, "SETUP", Experiment)
+    if setup not in made:
+      made[setup] = setup(config, workdir, command)
+    prepared.append((job, made[setup]))
+  for job, run in prepared:
+    job.check(run)
+  return prepared

@@ -1,0 +1,28 @@
+"""What every job is given: a configuration and the working directory it is run in."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from gasmcast.core.config import to_dict
+
+
+class Run:
+  """A configuration in a working directory.
+
+  Args:
+    config: the tree of the config file with its overrides.
+    workdir: holds everything of the run.
+    command: as it was typed, for the records.
+  """
+
+  def __init__(
+    self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None
+  ):
+    self.raw = to_dict(config)
+    self.workdir = pathlib.Path(workdir)
+    self.command = command
+    self.console = console or Console()

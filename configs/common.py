@@ -2,28 +2,24 @@
 
 from ml_collections import ConfigDict, config_dict
 
-DINOV3_B = {
-  "width": 768,
-  "depth": 12,
-  "heads": 12,
-  "mlp_width": 3072,
-  "patch": 16,
-  "registers": 4,
-  "gated_mlp": False,
-  "image_size": 224,
-  "layer_scale": 1.0,
+_STREAM_FIELDS = {
+  str: "weights mode norm block positions",
+  int: "width depth heads mlp_width patch tubelet registers position_grid stem stem_stride head width_divisor "
+  "frozen_stages image_size",
+  float: "layer_scale mlp_ratio epsilon",
+  tuple: "widths blocks",
+  bool: "gated_mlp antialias frozen_norm differences",
 }
-
-R3D_18 = {
-  "widths": (64, 128, 256, 512),
-  "blocks": (2, 2, 2, 2),
-  "mode": "atrous",
-  "norm": "batch",
-  "image_size": 112,
-  "stem_stride": 2,
-  "differences": False,
-  "classes": 0,
+_FUSION_FIELDS = {
+  str: "streams relative_bias graph_width graph_neighbours graph_score direction pooling",
+  int: "heads semantic_blocks motion_blocks semantic_radius semantic_nearest motion_window motion_radius "
+  "motion_nearest bottleneck",
+  float: "bias_std graph_ffn_ratio layer_scale bcast_ffn_ratio embedding_std dropout drop_path",
+  tuple: "windows merge_before",
+  bool: "time_embedding space_embedding zero_init pool_time_bias auxiliary remat",
 }
+_STREAM_CHOICES = {"i3d_rgb": {"mode": "atrous"}}  # where the published network is not what a stream needs
+_ODD_GRIDS = ("resnet50", "efficientnet_lite0")  # 7 x 7 tokens have no 2x2 merge
 
 
 def options(arg: str, **defaults: str | bool) -> ConfigDict:
@@ -51,21 +47,33 @@ def options(arg: str, **defaults: str | bool) -> ConfigDict:
   return parsed
 
 
-def fusion() -> ConfigDict:
-  """Every field of the fusion, None meaning "as in the variant", so that each can be set from the command line."""
-  kinds = {
-    str: ("streams relative_bias graph_width graph_neighbours graph_score direction pooling",),
-    int: (
-      "heads semantic_blocks motion_blocks semantic_radius semantic_nearest motion_window motion_radius motion_nearest",
-      "bottleneck",
-    ),
-    float: ("bias_std graph_ffn_ratio layer_scale bcast_ffn_ratio embedding_std dropout drop_path",),
-    tuple: ("windows merge_before",),
-    bool: ("time_embedding space_embedding zero_init pool_time_bias auxiliary remat",),
-  }
-  return ConfigDict(
-    {name: config_dict.placeholder(kind) for kind, names in kinds.items() for name in " ".join(names).split()}
-  )
+def stream(name: str, **fields) -> ConfigDict:
+  """A backbone and every field that one of them has, None meaning "as published" (or the family's default).
+
+  Args:
+    name: of a published network ("dinov3_vitb16"; `weights` None: the published ones) or of a family of any size
+      ("dinov3"; `weights` "random" with `trainable` True, or a file).
+    **fields: that are given here.
+  """
+  config = ConfigDict({"name": name, "trainable": False, **_placeholders(_STREAM_FIELDS)})
+  config.update(_STREAM_CHOICES.get(name, {}) | fields)
+  return config
+
+
+def fusion(semantic: str = "") -> ConfigDict:
+  """Every field of the fusion, None meaning "as in the variant", so that each can be set from the command line.
+
+  Args:
+    semantic: name of the backbone; one with an odd grid has its merges turned off.
+  """
+  config = ConfigDict(_placeholders(_FUSION_FIELDS))
+  if semantic in _ODD_GRIDS:
+    config.merge_before = ()
+  return config
+
+
+def _placeholders(fields: dict[type, str]) -> dict:
+  return {name: config_dict.placeholder(kind) for kind, names in fields.items() for name in names.split()}
 
 
 def augmentation() -> ConfigDict:
@@ -124,9 +132,10 @@ def run_on_rendered_videos(config: ConfigDict) -> None:
   config.data.update({"root": "data/moving_objects_tiny", "classes": 12, "global_batch": 8, "workers": 0})
   config.data.update({"size": 32, "short_side": 40})
   config.model.dtype = "float32"
-  config.model.semantic.update({"trainable": True, "width": 32, "depth": 1, "heads": 4, "mlp_width": 64})
-  config.model.semantic.update({"patch": 8, "image_size": 32})
-  config.model.motion.update({"trainable": True, "widths": (8, 8, 16, 32), "blocks": (1, 1, 1, 1), "image_size": 32})
+  config.model.semantic.update({"name": "dinov3", "weights": "random", "trainable": True, "width": 32, "depth": 1})
+  config.model.semantic.update({"heads": 4, "mlp_width": 64, "patch": 8, "image_size": 32})
+  config.model.motion.update({"name": "r3d", "weights": "random", "trainable": True, "image_size": 32})
+  config.model.motion.update({"widths": (8, 8, 16, 32), "blocks": (1, 1, 1, 1)})
   config.model.fusion.update({"bottleneck": 32, "heads": 4})
   config.optim.warmup_steps = "1 steps"
   config.train.update({"steps": "8 steps", "log_every": "1 steps", "validate_every": "4 steps", "patience": 0})

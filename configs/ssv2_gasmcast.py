@@ -1,10 +1,18 @@
-"""GASM-CAST on Something-Something-V2: frozen DINOv3 ViT-B/16 and R3D-18, 174 classes, under 20M trainable parameters.
+"""GASM-CAST on Something-Something-V2: frozen published backbones, 174 classes, under 20M trainable parameters.
 
+  python launch/main.py --config configs/ssv2_gasmcast.py --workdir runs/ssv2
   python launch/main.py --config configs/ssv2_gasmcast.py:base --workdir runs/count --job count
 
 The argument is the variant: literal, small, base, large, efficient (the default: graphs at the bottleneck width, which
-keeps fusion and graphs together under half the arithmetic of vanilla cross-attention).
-Cost and expected number: not measured; frozen backbones need published weights, whose loading is not there yet.
+keeps fusion and graphs together under half the arithmetic of vanilla cross-attention), and the backbones:
+
+  :efficient                                           DINOv3 ViT-B/16 (asks for access on the Hugging Face Hub), R3D-18
+  :efficient,semantic=dinov2_vitb14                    without asking for access
+  :efficient,semantic=efficientnet_lite0,motion=i3d_rgb    from Python packages, no network (7 x 7 tokens: no 2x2 merge)
+
+Weights that lie here: --config.model.semantic.weights=FILE_OR_FOLDER, --config.model.motion.weights=FILE.
+Cost and expected number: nothing of this size has been run so far. Every epoch passes every clip through both
+backbones: with the defaults 143 GMAC (DINOv3 ViT-B/16 on 8 frames) and 53 GMAC (R3D-18, a-trous, 16 frames).
 `runlocal` trains the same code in seconds on the rendered videos: configs/ssv2_gasmcast.py:efficient,runlocal
 """
 
@@ -14,8 +22,8 @@ from configs import common
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """`arg`: variant=literal|small|base|large|efficient, runlocal."""
-  arguments = common.options(arg, variant="efficient", runlocal=False)
+  """`arg`: variant=literal|small|base|large|efficient, semantic=NAME, motion=NAME (published backbones), runlocal."""
+  arguments = common.options(arg, variant="efficient", semantic="dinov3_vitb16", motion="r3d_18", runlocal=False)
   config = ConfigDict()
   config.job = "train,evaluate,report"
   config.system = "gasmcast"
@@ -40,9 +48,9 @@ def get_config(arg: str = "") -> ConfigDict:
     {
       "variant": arguments.variant,
       "motion_tokens": "segments",
-      "fusion": common.fusion(),
-      "semantic": {"name": "dinov3", "trainable": False, **common.DINOV3_B},
-      "motion": {"name": "r3d", "trainable": False, **common.R3D_18},
+      "fusion": common.fusion(arguments.semantic),
+      "semantic": common.stream(arguments.semantic),
+      "motion": common.stream(arguments.motion),
       "dtype": "bfloat16",
       "label_smoothing": 0.1,
       "auxiliary_weight": 0.2,

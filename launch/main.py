@@ -21,10 +21,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs import configs.common
 
 from gasmcast.core.cache import cache_folder  # noqa: E402
-
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder("jax")))  # a resumed run does not compile again
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no word of XLA below a warning
-
 from gasmcast.core.errors import EXIT_DEFECT, EXIT_DONE, EXIT_USER, ConfigError, Stopped, UserError  # noqa: E402
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, a file of configs/", lock_config=True)
@@ -58,6 +54,13 @@ def _words(error: Exception) -> str:
   return f"the config has no field {text}" if unknown else text
 
 
+def prepare_jax() -> None:
+  """What jax reads from the environment when it is imported, where the user has not set it."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no word of XLA below a warning
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder("jax"))  # a resumed run does not compile again
+
+
 def run(command: str) -> None:
   """Finds the jobs, checks the configuration for all of them, runs them in order."""
   from gasmcast.jobs import table
@@ -70,6 +73,7 @@ def main() -> int:
   """The exit code of the command line."""
   try:
     parse(sys.argv)
+    prepare_jax()
     run(shlex.join(["python", *sys.argv]))
   except Stopped:
     return EXIT_DEFECT  # the loop has said so

@@ -2,21 +2,26 @@
 
 A layout is a sequence of `Rule`s that names every tensor of the files it stands for. A tensor that two rules name or
 none, a variable that nothing fills or two tensors fill, and a wrong shape are errors, all gathered in one message.
+
+Tensors are read one after the other into the variables that they fill, so that no more than the variables and one
+tensor are in memory, whatever the size of the file.
 """
 
 import collections
 import dataclasses
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from gasmcast.core.errors import WeightsError
 
 _SHOWN = 4  # problems of one kind that a message names
 _SLICE = re.compile(r"(.+)\[(\d+)/(\d+)\]")
+_ALIGNMENT = 64  # bytes; jax uses an array that is aligned so where it lies, without a copy, on a CPU
 
 
 def same(tensor: np.ndarray) -> np.ndarray:
@@ -85,125 +90,201 @@ def is_ours(tensors: Mapping[str, Any]) -> bool:
   return bool(tensors) and all(name.startswith(("params/", "batch_stats/")) for name in tensors)
 
 
+def count_named(names: Sequence[str], layout: Layout) -> int:
+  """How many of the tensors a layout names."""
+  return sum(any(rule.expand(name) is not None for rule in layout) for name in names)
+
+
 def choose_layout(names: Sequence[str], layouts: Sequence[Layout]) -> Layout:
   """The layout that names most of these tensors, the first of equals."""
-  named = lambda layout: sum(any(rule.expand(name) is not None for rule in layout) for name in names)
-  return max(layouts, key=named)
+  return max(layouts, key=lambda layout: count_named(names, layout))
 
 
 def shape_for(path: str, tensors: Mapping[str, Any], layout: Layout) -> tuple[int, ...] | None:
   """The published shape of the tensor that fills the variable at `path`; None if there is none."""
   if is_ours(tensors):
-    return tuple(tensors[path].shape) if path in tensors else None
+    return _shape(tensors[path]) if path in tensors else None
   for name, tensor in tensors.items():
     if any(path in (rule.expand(name) or ()) for rule in layout):
-      return tuple(tensor.shape)
+      return _shape(tensor)
   return None
 
 
 def convert_tensors(
-  tensors: Mapping[str, np.ndarray], layout: Layout, wanted: Mapping[str, Any], subject: str
+  tensors: Mapping[str, Any],
+  layout: Layout,
+  wanted: Mapping[str, Any],
+  subject: str,
+  find_remedy: Callable[[], str] = str,
 ) -> dict[str, np.ndarray]:
-  """The variables by path, float32.
+  """The variables by path, float32, in the order of `wanted`.
 
   Args:
-    tensors: published name, or our path, -> array of a floating type (integer tensors only where they are left out).
+    tensors: published name, or our path, -> array of a floating type (integer tensors only where they are left out),
+      or anything that np.asarray makes one of; each is asked for when its turn comes.
     layout: rules for published names.
     wanted: path -> something with the shape that the network needs.
     subject: which weights for which network, for the message.
+    find_remedy: makes a remedy that says more than the general one, or "". Asked when there are problems.
 
   Raises:
     WeightsError: anything left over on either side, of another shape, of another type or not finite.
   """
+  if not tensors:
+    raise WeightsError(f"{subject}: it holds no tensors. Get it again.")
   problems: dict[str, list[str]] = collections.defaultdict(list)
-  pieces: dict[str, list[tuple[str, str, np.ndarray]]] = collections.defaultdict(list)
-  for name, tensor in tensors.items():
-    for path, array in _place(name, tensor, layout, is_ours(tensors), wanted, problems):
-      pieces[_SLICE.sub(r"\1", path)].append((path, name, array))
-  filled = {}
-  for path, leaf in wanted.items():
-    if path not in pieces:
-      problems["missing"].append(f"{path} {_text(leaf.shape)}")
-    else:
-      filled[path] = _fill(path, tuple(leaf.shape), pieces[path], problems)
+  plan = _plan(tensors, layout, wanted, problems)
+  _require_cover(plan, wanted, problems)
+  filled: dict[str, np.ndarray] = {}
+  for step in plan:
+    for target, array in _shares(step, tensors[step.name], wanted, problems):
+      path = _path(target)
+      if path not in filled:
+        filled[path] = _empty(tuple(wanted[path].shape))
+      _part(filled[path], target)[...] = array
   if problems:
-    raise WeightsError(f"{subject}: {_describe(problems)}. {_remedy(problems)}")
-  return filled
+    raise WeightsError(f"{subject}: {_describe(problems)}. {find_remedy() or _remedy(problems)}")
+  return {path: filled[path] for path in wanted}
 
 
-def _place(
-  name: str,
-  tensor: np.ndarray,
-  layout: Layout,
-  ours: bool,
-  wanted: Mapping[str, Any],
-  problems: dict[str, list[str]],
-) -> list[tuple[str, np.ndarray]]:
-  """(path, array) for every variable or slice of one that this tensor fills."""
-  matching = (
-    [Rule(re.escape(name), name.replace("\\", r"\\"))] if ours else [r for r in layout if r.expand(name) is not None]
-  )
-  if len(matching) != 1:
-    problems["unknown" if not matching else "ambiguous"].append(f"{name} {_text(tensor.shape)}")
-    return []
-  rule = matching[0]
-  targets = rule.expand(name)
-  has = lambda target: _SLICE.sub(r"\1", target) in wanted
-  if rule.optional:
-    targets = tuple(target if target and has(target) else None for target in targets)
-  if not any(targets):
-    return []
-  if unknown := [target for target in targets if target and not has(target)]:
-    problems["unknown"].append(f"{name} {_text(tensor.shape)} (for {unknown[0]}, which this network does not have)")
-    return []
-  if not (np.issubdtype(tensor.dtype, np.floating) or tensor.dtype == ml_dtypes.bfloat16):
-    problems["of another type"].append(f"{name} is {tensor.dtype}, floating point is needed")
-    return []
-  if tensor.ndim == 0 or tensor.shape[0] % len(targets):
-    problems["of another shape"].append(f"{name} {_text(tensor.shape)} can't be cut into {len(targets)} parts")
-    return []
-  tensor = np.asarray(tensor, np.float32)
-  if not np.isfinite(tensor).all():
-    problems["not finite"].append(f"{name} {_text(tensor.shape)}")
-    return []
-  shares = np.split(tensor, len(targets))
-  return [(target, rule.transform(share)) for target, share in zip(targets, shares, strict=True) if target]
+@dataclasses.dataclass(frozen=True)
+class _Step:
+  """A tensor that fills something: `targets` as in a rule, those left out are None."""
+
+  name: str
+  targets: tuple[str | None, ...]
+  transform: Callable[[np.ndarray], np.ndarray]
 
 
-def _fill(
-  path: str, shape: tuple[int, ...], pieces: list[tuple[str, str, np.ndarray]], problems: dict[str, list[str]]
-) -> np.ndarray | None:
-  """The variable from the one array or from the slices that are meant for it."""
-  slices = [_SLICE.fullmatch(target) for target, _, _ in pieces]
-  if not any(slices):
-    if len(pieces) > 1:
-      problems["filled twice"].append(f"{path} by {' and '.join(name for _, name, _ in pieces)}")
-      return None
-    return _fit(path, shape, pieces[0][1], pieces[0][2], problems)
-  count = int(slices[0][3])
-  by_index = {int(match[2]): piece for match, piece in zip(slices, pieces, strict=True) if match}
-  if len(pieces) != count or sorted(by_index) != list(range(count)):
-    problems["missing"].append(f"{path}: {len(by_index)} of its {count} parts are there")
+def _plan(
+  tensors: Mapping[str, Any], layout: Layout, wanted: Mapping[str, Any], problems: dict[str, list[str]]
+) -> list[_Step]:
+  """What every tensor fills, by its name alone."""
+  plan, ours = [], is_ours(tensors)
+  for name, tensor in tensors.items():
+    matching = [Rule("", name)] if ours else [rule for rule in layout if rule.expand(name) is not None]
+    if len(matching) != 1:
+      problems["unknown" if not matching else "named by two rules"].append(f"{name} {_text(_shape(tensor))}")
+      continue
+    rule = matching[0]
+    targets = (name,) if ours else rule.expand(name)
+    absent = [target for target in targets if target and _path(target) not in wanted]
+    if absent and not rule.optional:
+      of = "" if ours else f" (for {absent[0]}, which this network does not have)"
+      problems["unknown"].append(f"{name} {_text(_shape(tensor))}{of}")
+      continue
+    targets = tuple(None if target in absent else target for target in targets)
+    if any(targets):
+      plan.append(_Step(name, targets, rule.transform))
+  return plan
+
+
+def _require_cover(plan: Sequence[_Step], wanted: Mapping[str, Any], problems: dict[str, list[str]]) -> None:
+  """Notes every variable that is not filled exactly once: by one tensor, or by each of its slices."""
+  claims: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)  # path -> (target, tensor)
+  for step in plan:
+    for target in filter(None, step.targets):
+      claims[_path(target)].append((target, step.name))
+  for path, leaf in wanted.items():
+    found = {target for target, _ in claims[path]}
+    slices = [match for target in found if (match := _SLICE.fullmatch(target))]
+    parts = int(slices[0][3]) if slices else 1
+    if len(found) < len(claims[path]) or 0 < len(slices) < len(found):
+      problems["filled twice"].append(f"{path} by {' and '.join(name for _, name in claims[path])}")
+    elif not found:
+      problems["missing"].append(f"{path} {_text(leaf.shape)}")
+    elif len(found) < parts:
+      there = "1 part is" if len(found) == 1 else f"{len(found)} parts are"
+      problems["missing"].append(f"{path} {_text(leaf.shape)} ({there} there of {parts})")
+
+
+def _shares(
+  step: _Step, tensor: Any, wanted: Mapping[str, Any], problems: dict[str, list[str]]
+) -> Iterator[tuple[str, np.ndarray]]:
+  """(target, array) for every variable or slice of one that the tensor fills, where the array fits."""
+  array, count = _read(step.name, tensor, problems), len(step.targets)
+  if array is None:
+    return
+  if count > 1 and (array.ndim == 0 or array.shape[0] % count):
+    problems["of another shape"].append(f"{step.name} is {_text(array.shape)}, which can't be cut into {count} parts")
+    return
+  for target, share in zip(step.targets, np.split(array, count) if count > 1 else [array], strict=True):
+    if target is None:
+      continue
+    shape, problem = _needed(target, wanted), None
+    try:
+      piece = step.transform(share)
+      if piece.shape != shape:
+        becomes = f", which becomes {_text(piece.shape)}" if piece.shape != array.shape else ""
+        problem = f"{becomes}, but {target} is {_text(shape)}"
+    except (ValueError, IndexError) as error:
+      problem = f", which can't become {target} {_text(shape)} ({_first_line(error)})"
+    if problem is None:
+      yield target, piece
+    else:
+      problems["of another shape"].append(f"{step.name} is {_text(array.shape)}{problem}")
+
+
+def _read(name: str, tensor: Any, problems: dict[str, list[str]]) -> np.ndarray | None:
+  """The tensor as an array of finite floating point numbers, None if it is something else."""
+  try:
+    array = np.asarray(tensor)
+  except (
+    AttributeError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+  ) as error:  # a type that NumPy lacks, a tensor in training
+    kind = getattr(tensor, "dtype", type(tensor).__name__)
+    problems["of another type"].append(f"{name} is {kind}, which can't be read as an array ({_first_line(error)})")
     return None
-  share = (*shape[:-1], shape[-1] // count)
-  parts = [_fit(by_index[i][0], share, by_index[i][1], by_index[i][2], problems) for i in range(count)]
-  return None if any(part is None for part in parts) else np.concatenate(parts, -1)
-
-
-def _fit(
-  path: str, shape: tuple[int, ...], name: str, array: np.ndarray, problems: dict[str, list[str]]
-) -> np.ndarray | None:
-  if array.shape != shape:
-    problems["of another shape"].append(f"{name} gives {_text(array.shape)}, {path} needs {_text(shape)}")
+  if not jnp.issubdtype(array.dtype, np.floating) or array.dtype.itemsize < 2:
+    problems["of another type"].append(f"{name} is {array.dtype}, not one of float16, bfloat16, float32, float64")
     return None
-  return np.ascontiguousarray(array)
+  if array.dtype.itemsize > 4:
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is told below
+      array = array.astype(np.float32)
+  if not np.isfinite(array).all():
+    problems["not finite"].append(f"{name} {_text(array.shape)}")
+    return None
+  return array
+
+
+def _path(target: str) -> str:
+  """The path of a variable, without the slice of it."""
+  return _SLICE.sub(r"\1", target)
+
+
+def _needed(target: str, wanted: Mapping[str, Any]) -> tuple[int, ...]:
+  """The shape of a variable, or of a slice of one."""
+  shape, slice_ = tuple(wanted[_path(target)].shape), _SLICE.fullmatch(target)
+  return (*shape[:-1], shape[-1] // int(slice_[3])) if slice_ else shape
+
+
+def _part(variable: np.ndarray, target: str) -> np.ndarray:
+  """The view of a variable that a target names."""
+  slice_ = _SLICE.fullmatch(target)
+  if slice_ is None:
+    return variable
+  width = variable.shape[-1] // int(slice_[3])
+  return variable[..., int(slice_[2]) * width : (int(slice_[2]) + 1) * width]
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+  """An uninitialised float32 array that begins at a multiple of `_ALIGNMENT`."""
+  size = 4 * math.prod(shape)
+  memory = np.empty(size + _ALIGNMENT, np.uint8)
+  start = -memory.ctypes.data % _ALIGNMENT
+  return memory[start : start + size].view(np.float32).reshape(shape)
 
 
 def _describe(problems: Mapping[str, list[str]]) -> str:
   parts = []
   for kind, found in problems.items():
+    noun = "variable" if kind in ("missing", "filled twice") else "tensor"
+    head = f"1 {noun} is {kind}" if len(found) == 1 else f"{len(found)} {noun}s are {kind}"
     more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    parts.append(f"{len(found)} {kind}: {', '.join(found[:_SHOWN])}{more}")
+    parts.append(f"{head}: {', '.join(found[:_SHOWN])}{more}")
   return "; ".join(parts)
 
 
@@ -212,8 +293,19 @@ def _remedy(problems: Mapping[str, list[str]]) -> str:
     return "The file is not whole: get it again, or name the network that it was saved from."
   if set(problems) <= {"not finite"}:
     return "The file is damaged or was saved from a diverged training: get it again."
+  if set(problems) <= {"of another type"}:
+    return "Save the weights in one of these types."
   return "Name the network that these weights belong to (its size too), or get the weights of this one."
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+  """Without reading a tensor that lies in a file."""
+  return tuple(tensor.shape) if hasattr(tensor, "shape") else np.shape(tensor)
 
 
 def _text(shape: Sequence[int]) -> str:
   return f"[{', '.join(map(str, shape))}]"
+
+
+def _first_line(error: Exception) -> str:
+  return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -16,14 +16,43 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gasmcast.core.config import require
-from gasmcast.core.errors import DataError, WeightsError
 from gasmcast.features.conversion import Rule, linear, patches, rows
+from gasmcast.features.frame_patches import cut, require_patches
+from gasmcast.features.hub_config import read_values, require_kind, require_values
 from gasmcast.features.preprocessing import IMAGENET, Normalisation
 from gasmcast.features.vit import Block
 from gasmcast.layers.dense import Dense
 
 _EPSILON = 1e-5
 _ROPE_BASE = 100.0
+_HUB_DEFAULTS = {
+  "hidden_size": 384,
+  "num_hidden_layers": 12,
+  "num_attention_heads": 6,
+  "intermediate_size": 1536,
+  "patch_size": 16,
+  "num_register_tokens": 0,
+  "use_gated_mlp": False,
+  "num_channels": 3,
+  "hidden_act": "gelu",
+  "query_bias": True,
+  "key_bias": False,
+  "value_bias": True,
+  "proj_bias": True,
+  "mlp_bias": True,
+  "layer_norm_eps": 1e-5,
+  "rope_theta": 100.0,
+}
+_HUB_NEEDED = {
+  "num_channels": 3,
+  "query_bias": True,  # False for the 7B alone
+  "key_bias": False,
+  "value_bias": True,
+  "proj_bias": True,
+  "mlp_bias": True,
+  "layer_norm_eps": _EPSILON,
+  "rope_theta": _ROPE_BASE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +79,9 @@ class DINOv3Config:
   layer_scale: float = 1.0
 
   def __post_init__(self):
+    for name in ("width", "depth", "heads", "mlp_width", "patch", "image_size"):
+      require(getattr(self, name) >= 1, f"semantic.{name} = {getattr(self, name)}: it must be at least 1.")
+    require(self.registers >= 0, f"semantic.registers = {self.registers}: it must be at least 0.")
     require(
       self.width % self.heads == 0 and (self.width // self.heads) % 4 == 0,
       f"semantic.width = {self.width} and heads = {self.heads}: a head's width must be a multiple of 4 "
@@ -71,25 +103,28 @@ class DINOv3Config:
 
   def check_frames(self, time: int, height: int, width: int) -> None:
     """Raises DataError unless the frames divide into patches."""
-    if height % self.patch or width % self.patch:
-      raise DataError(
-        f"frames of {height} x {width} pixels do not divide into patches of {self.patch}; resize or crop them, for "
-        f"example to {max(1, height // self.patch) * self.patch} x {max(1, width // self.patch) * self.patch}."
-      )
+    require_patches(height, width, self.patch)
 
   def with_hub_config(self, values: Mapping[str, Any]) -> "DINOv3Config":
-    """The sizes that a config.json of the Hugging Face Hub gives."""
-    if values.get("model_type") != "dinov3_vit":
-      raise WeightsError(f"config.json is of a {values.get('model_type')!r}, not of a 'dinov3_vit'; name its backbone.")
+    """The sizes that a config.json of the Hugging Face Hub gives; image_size stays, or shrinks to whole patches.
+
+    Raises:
+      WeightsError: a file of another network, or of a variant that is not built here.
+    """
+    kind = require_kind(values, "dinov3_vit")
+    hub = read_values(values, _HUB_DEFAULTS)
+    require_values(kind, hub, _HUB_NEEDED | {"hidden_act": "silu" if hub["use_gated_mlp"] else "gelu"})
+    patch = hub["patch_size"]
     return dataclasses.replace(
       self,
-      width=values["hidden_size"],
-      depth=values["num_hidden_layers"],
-      heads=values["num_attention_heads"],
-      mlp_width=values["intermediate_size"],
-      patch=values["patch_size"],
-      registers=values["num_register_tokens"],
-      gated_mlp=values["use_gated_mlp"],
+      width=hub["hidden_size"],
+      depth=hub["num_hidden_layers"],
+      heads=hub["num_attention_heads"],
+      mlp_width=hub["intermediate_size"],
+      patch=patch,
+      registers=hub["num_register_tokens"],
+      gated_mlp=hub["use_gated_mlp"],
+      image_size=max(1, self.image_size // max(1, patch)) * patch,
     )
 
   @property
@@ -131,8 +166,7 @@ class DINOv3(nn.Module):
     config, (batch, time, height, width, _) = self.config, frames.shape
     config.check_frames(time, height, width)
     rows, columns = height // config.patch, width // config.patch
-    x = frames.astype(self.dtype).reshape(batch * time, rows, config.patch, columns, config.patch, 3)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch * time, rows * columns, -1)
+    x = cut(frames.astype(self.dtype), config.patch)
     x = Dense(config.width, dtype=self.dtype, name="patch_embedding")(x).astype(jnp.float32)
     prefix = jnp.concatenate(
       [
@@ -187,4 +221,37 @@ def _hub_layout() -> tuple[Rule, ...]:
   return tuple(rules)
 
 
-LAYOUTS = (_hub_layout(),)
+def _original_layout() -> tuple[Rule, ...]:
+  """Names of the authors' own files (github.com/facebookresearch/dinov3).
+
+  They hold a bias for the keys too, and a mask that blanks it; neither goes on, as in the conversion that made the
+  files of the Hub. (In the published files that bias is 0 for queries and values too: issue 195 there.)
+  """
+  layer, block = r"blocks\.(\d+)\.", r"params/block_\1/"
+  rules = [
+    Rule(r"mask_token|local_cls_norm\.(weight|bias)"),  # used in pretraining only
+    Rule(r"rope_embed\.periods"),  # follows from the sizes
+    Rule(r"cls_token", "params/cls_token", rows),
+    Rule(r"storage_tokens", "params/register_tokens", rows),
+    Rule(r"patch_embed\.proj\.weight", "params/patch_embedding/kernel", patches),
+    Rule(r"patch_embed\.proj\.bias", "params/patch_embedding/bias"),
+    Rule(r"norm\.weight", "params/norm/scale"),
+    Rule(r"norm\.bias", "params/norm/bias"),
+    Rule(layer + r"attn\.qkv\.weight", block + "attention/qkv_kernel", linear),
+    Rule(layer + r"attn\.qkv\.bias", (block + "attention/query_bias", None, block + "attention/value_bias")),
+    Rule(layer + r"attn\.qkv\.bias_mask"),
+    Rule(layer + r"attn\.proj\.weight", block + "attention/out/kernel", linear),
+    Rule(layer + r"attn\.proj\.bias", block + "attention/out/bias"),
+    Rule(layer + r"ls([12])\.gamma", block + r"scale\2"),
+    Rule(layer + r"norm([12])\.weight", block + r"norm\2/scale"),
+    Rule(layer + r"norm([12])\.bias", block + r"norm\2/bias"),
+  ]
+  for name, path in {"fc1": "up", "fc2": "down", "w1": "gate", "w2": "up", "w3": "down"}.items():
+    rules += [
+      Rule(layer + rf"mlp\.{name}\.weight", f"{block}mlp/{path}/kernel", linear),
+      Rule(layer + rf"mlp\.{name}\.bias", f"{block}mlp/{path}/bias"),
+    ]
+  return tuple(rules)
+
+
+LAYOUTS = (_hub_layout(), _original_layout())

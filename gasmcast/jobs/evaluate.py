@@ -21,7 +21,7 @@ from gasmcast.core.types import Batch, Dataset
 from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.sums import merge
-from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, example_batch
+from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, Pretrained, example_batch
 from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.data_errors import DataErrors
 from gasmcast.training.evaluation import summarize
@@ -45,12 +45,16 @@ def run(experiment: Experiment) -> None:
 
   Raises:
     WorkdirError: there is no checkpoint of this configuration in the working directory.
+    WeightsError: the weights of a backbone can't be had: checkpoints do not hold frozen ones.
     DataError: a split can't be used, or too many of its clips can't be read.
   """
   datasets = {split: experiment.dataset(split) for split in experiment.evaluate.splits}
+  _require_checkpoints(experiment)
+  experiment, pretrained = experiment.with_weights()
   system = experiment.system(next(iter(datasets.values())).classes[LABEL])
-  state = _restore(experiment, system)
-  weights = fingerprint(variables(state))
+  state = _restore(experiment, system, pretrained)
+  weights = {"model": fingerprint(variables(state)), **pretrained.streams}
+  sizes = {"trainable": state.trainable, "frozen": state.frozen}
   step = _compile(experiment, system)
   splits = {}
   for split, dataset in datasets.items():
@@ -66,24 +70,28 @@ def run(experiment: Experiment) -> None:
       "config": experiment.raw,
       "data": {split: dataset.fingerprint for split, dataset in datasets.items()},
       "weights": weights,
+      "parameters": {kind: sum(leaf.size for leaf in leaves.values()) for kind, leaves in sizes.items()},
       "versions": records.versions(),
     }
     write_json(experiment.workdir / "metrics.json", {"splits": splits, "meta": meta})
 
 
-def _restore(experiment: Experiment, system: GasmCastSystem) -> TrainState:
-  """The state with the best validation, trained exactly as configured."""
-  folder = experiment.workdir / "checkpoints"
-  if not folder.is_dir():
+def _require_checkpoints(experiment: Experiment) -> None:
+  if not (experiment.workdir / "checkpoints").is_dir():
     raise WorkdirError(f"{experiment.workdir} holds no checkpoints; train first (--job train with the same --workdir).")
+
+
+def _restore(experiment: Experiment, system: GasmCastSystem, pretrained: Pretrained) -> TrainState:
+  """The state with the best validation, trained exactly as configured."""
   train = experiment.dataset("train")
   config = experiment.train_config(train)
   tx, _ = make_optimizer(config.optim, config.steps)
   rng = jax.random.fold_in(jax.random.key(experiment.seed), stream_id("init"))
   batch = example_batch(experiment.data.frames, experiment.data.size, experiment.data.global_batch)
-  target = create_state(system, tx, rng, batch, experiment.mesh, config.sharding)
-  identity = {**experiment.identity(train), "train": config.identity(), "frozen": fingerprint(target.frozen)}
-  with Checkpoints(folder) as checkpoints:
+  target = create_state(system, tx, rng, batch, experiment.mesh, config.sharding, pretrained.variables)
+  identity = experiment.identity(train, pretrained)
+  identity |= {"train": config.identity(), "frozen": fingerprint(target.frozen)}
+  with Checkpoints(experiment.workdir / "checkpoints") as checkpoints:
     restored = checkpoints.restore(target, identity, "best")
   for note in restored.notes:
     experiment.console.print(note)

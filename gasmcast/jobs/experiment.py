@@ -4,6 +4,7 @@ Everything that can be refused without work is refused when the experiment is ma
 that are impossible together, a batch that the devices can't share.
 """
 
+import copy
 import dataclasses
 import functools
 import math
@@ -33,6 +34,7 @@ from gasmcast.videos.pipeline import DataConfig
 
 # What may differ when a run is resumed: it changes speed, place or reporting, not the result.
 _INCIDENTAL_DATA = ("root", "workers", "threads", "prefetch", "cache_bytes")
+_INCIDENTAL_STREAM = ("weights", "given")  # where the weights lie: their content is compared instead
 _DURATIONS = ("steps", "log_every", "validate_every", "checkpoint_every")
 
 
@@ -141,10 +143,30 @@ class Experiment(Run):
       part["trainable" if trained[name] else "frozen"] += math.prod(leaf.shape)
     return parts
 
-  def identity(self, train: Dataset) -> dict[str, Any]:
+  def with_weights(self) -> tuple["Experiment", gasmcast_system.Pretrained]:
+    """The weights of the backbones, and the experiment with the sizes that they have.
+
+    Raises:
+      WeightsError: weights that can't be had or read, or that are of another network.
+      ConfigError: with these sizes the model is impossible, or beyond its budget.
+    """
+    pretrained = gasmcast_system.load_pretrained(self.model)
+    if pretrained.model == self.model:
+      return self, pretrained
+    sized = copy.copy(self)
+    sized.model = pretrained.model
+    for name in ("any_system", "abstract_variables"):  # of the sizes before
+      sized.__dict__.pop(name, None)
+    sized._check_model()
+    return sized, pretrained
+
+  def identity(self, train: Dataset, pretrained: gasmcast_system.Pretrained) -> dict[str, Any]:
     """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal."""
     data = {key: value for key, value in to_dict(self.data).items() if key not in _INCIDENTAL_DATA}
-    return {"config": {"data": data, "model": to_dict(self.model)}, "data": train.fingerprint}
+    model = to_dict(self.model)
+    for stream in ("semantic", "motion"):
+      model[stream] = {key: value for key, value in model[stream].items() if key not in _INCIDENTAL_STREAM}
+    return {"config": {"data": data, "model": model}, "data": train.fingerprint, **pretrained.identity()}
 
   def _train_config(self, steps_per_epoch: int) -> TrainConfig:
     known, steps_per_epoch = steps_per_epoch > 0, max(1, steps_per_epoch)

@@ -52,8 +52,6 @@ def run(experiment: Experiment) -> None:
 
 
 def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays: dict[str, np.ndarray]) -> Report:
-  parts = experiment.parameters().values()
-  parameters = {kind: sum(part[kind] for part in parts) for kind in ("trainable", "frozen")}
   read = np.isfinite(arrays["logits"]).all(-1)
   probabilities = _softmax(arrays["logits"])
   sums = rules.unflatten(
@@ -69,7 +67,8 @@ def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays:
       data=names["data"],
       fingerprint=names["fingerprint"],
       versions=meta["versions"],
-      parameters=parameters,
+      parameters=meta["parameters"],
+      weights={name: _weights(stream) for name, stream in meta["weights"].items() if name != "model"},
     ),
     split=split,
     class_names=names["classes"],
@@ -81,6 +80,13 @@ def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays:
     attention=_attention(names["classes"], arrays),
     unreadable=int(arrays["unreadable"]),
   )
+
+
+def _weights(stream: dict) -> str:
+  """The weights that a backbone began with, in words."""
+  if "fingerprint" not in stream:
+    return f"{stream['name']}, from scratch"
+  return f"{stream['name']} from {stream['origin']}, fingerprint {stream['fingerprint']}"
 
 
 def _attention(class_names: list[str], arrays: dict[str, np.ndarray]) -> list[AttentionExample]:

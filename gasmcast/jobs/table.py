@@ -21,6 +21,8 @@ JOBS = {
   "report": "gasmcast.jobs.report",
   "count": "gasmcast.jobs.count",
   "devices": "gasmcast.jobs.devices",
+  "inspect": "gasmcast.jobs.inspect",
+  "benchmark": "gasmcast.jobs.benchmark",
 }
 
 

@@ -12,24 +12,27 @@ from gasmcast.videos.pipeline import evaluation_batches, train_batches
 
 
 def check(experiment: Experiment) -> None:
-  """Refuses a frozen backbone: it would stay as it was drawn at random."""
+  """Refuses a frozen backbone without weights: it would stay as it was drawn at random."""
   for name, stream in experiment.model.streams().items():
     require(
-      stream.trainable,
-      f"config.model.{name}.trainable is False, and no pretrained weights can be loaded yet: a frozen backbone would "
-      "stay random. Set it to True to train it from scratch.",
+      stream.trainable or not stream.random,
+      f"config.model.{name}.weights = 'random' and trainable = False: a frozen backbone would stay random. Set "
+      f"config.model.{name}.trainable=True to train it from scratch, or name its weights: a file, a folder, a hub id, "
+      "or None for the published ones.",
     )
   experiment.check_batch()
 
 
 def run(experiment: Experiment) -> None:
-  """Data, loop, records.
+  """Data, weights, loop, records.
 
   Raises:
     Stopped: told to stop; the same command resumes.
+    WeightsError: the weights of a backbone can't be had, or are of another network.
     UserError: what `training.loop.fit` raises.
   """
   train, validation = experiment.dataset("train"), experiment.dataset("validation")
+  experiment, pretrained = experiment.with_weights()
   place = {"process": jax.process_index(), "processes": jax.process_count()}
   result = fit(
     experiment.system(train.classes[LABEL]),
@@ -37,7 +40,8 @@ def run(experiment: Experiment) -> None:
     lambda: evaluation_batches(validation, experiment.data, **place),
     experiment.train_config(train),
     experiment.workdir,
-    experiment.identity(train),
+    experiment.identity(train, pretrained),
+    pretrained=pretrained.variables,
     console=experiment.console,
     accepted=lambda: records.write(experiment),
   )

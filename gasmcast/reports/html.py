@@ -38,6 +38,7 @@ class Run:
   fingerprint: str  # of the evaluated examples
   versions: Mapping[str, str]
   parameters: Mapping[str, int]  # kind ("trainable", "frozen", ...) -> count
+  weights: Mapping[str, str] = dataclasses.field(default_factory=dict)  # part of the model -> what it began with
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,11 @@
                             |                                                                   +--> fusion --> logits
                             +--all frames---------> motion backbone ----> segments [B, 8, E] ---+
 
-Frame 2s of the clip and motion segment s show the same moment.
+Frame 2s of the clip and motion segment s show the same moment. Widths, grids and times are those of the features.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,10 +20,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 from gasmcast.core.config import parse, require
+from gasmcast.core.rules import Rules
 from gasmcast.core.types import Batch, PyTree
-from gasmcast.features.backbones import StreamConfig, parse_stream
 from gasmcast.features.preprocessing import prepare
-from gasmcast.fusion.config import VARIANTS, FusionConfig, StreamShapes, shapes_at
+from gasmcast.features.streams import StreamConfig, load_stream, parse_stream
+from gasmcast.fusion.config import VARIANTS, FusionConfig
 from gasmcast.metrics import classification
 from gasmcast.systems.fusion_classifier import FusionClassifier
 
@@ -86,6 +88,49 @@ def parse_model(values: Mapping[str, Any]) -> GasmCastConfig:
   return parse(GasmCastConfig, values | streams | {"fusion": fusion}, "config.model")
 
 
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+  """The weights with which the backbones of a model begin.
+
+  Attributes:
+    model: the config, with the sizes of these weights.
+    variables: the part of the system's variables that they are, {"params": {"semantic": ...}, ...}; empty without any.
+    streams: stream -> what its weights are, as JSON: "name" and "origin", and unless they are random "fingerprint",
+      "image_size", "mean" and "std".
+  """
+
+  model: GasmCastConfig
+  variables: PyTree = dataclasses.field(repr=False)
+  streams: Mapping[str, Mapping[str, Any]]
+
+  def identity(self) -> dict[str, str]:
+    """What tells these weights from others, by stream, wherever they lie."""
+    return {f"weights.{name}": stream.get("fingerprint", stream["origin"]) for name, stream in self.streams.items()}
+
+
+def load_pretrained(model: GasmCastConfig) -> Pretrained:
+  """Reads the weights of the streams that the fusion uses, except where they are "random".
+
+  Raises:
+    WeightsError: weights that can't be had or read, or that are of another network.
+  """
+  variables: dict[str, dict[str, PyTree]] = {}
+  streams: dict[str, dict[str, Any]] = {}
+  for name, stream in model.streams().items():
+    streams[name] = {"name": stream.name, "origin": "random"}
+    if stream.random:
+      continue
+    loaded = load_stream(stream, name)
+    network = loaded.config.network
+    model = dataclasses.replace(model, **{name: loaded.config})
+    for collection, tree in loaded.variables.items():
+      variables.setdefault(collection, {})[name] = tree
+    normalisation = {"mean": list(network.normalisation.mean), "std": list(network.normalisation.std)}
+    streams[name] |= {"origin": loaded.origin, "fingerprint": loaded.fingerprint}
+    streams[name] |= {"image_size": network.image_size, **normalisation}
+  return Pretrained(model, variables, streams)
+
+
 class _Network(nn.Module):
   """Frames -> outputs of `FusionClassifier`; only the backbones of the streams in use are there."""
 
@@ -96,10 +141,9 @@ class _Network(nn.Module):
   def __call__(self, frames: UInt8[Array, "B T H W 3"], train: bool, capture: bool) -> dict[str, Any]:
     config, dtype = self.config, jnp.dtype(self.config.dtype)
     streams = config.fusion.streams
-    semantic = motion = grid = motion_grid = None
+    semantic = motion = motion_grid = None
     if streams != "motion":
       semantic = self._run(config.semantic, frames[:, ::_STRIDE], train, "semantic")["tokens"]
-      grid = config.semantic.network.grid
     if streams != "semantic":
       motion = self._run(config.motion, frames, train, "motion")[config.motion_tokens]
       if config.motion_tokens == "grid":
@@ -111,7 +155,7 @@ class _Network(nn.Module):
         f"the semantic stream has {semantic.shape[1]} frames and the motion stream {motion.shape[1]} segments; "
         "choose config.data.frames and config.model.motion.mode so that they agree (16 and 'atrous' give 8 and 8).",
       )
-    fusion = FusionClassifier(config.fusion, self.classes, dtype, grid, motion_grid, name="fusion")
+    fusion = FusionClassifier(config.fusion, self.classes, dtype, motion_grid=motion_grid, name="fusion")
     return fusion(semantic, motion, train, capture)
 
   def _run(self, stream: StreamConfig, frames: Array, train: bool, name: str) -> dict[str, Array]:
@@ -131,9 +175,13 @@ class GasmCastSystem:
 
   @property
   def trainable(self) -> tuple[tuple[str, bool], ...]:
-    """Backbones as configured, everything else."""
-    config = self.config
-    return (("^semantic/", config.semantic.trainable), ("^motion/", config.motion.trainable), (".*", True))
+    """Backbones as configured (a trained one may keep its first stages as they are), everything else."""
+    rules: Rules = ()
+    for name in ("semantic", "motion"):
+      stream = getattr(self.config, name)
+      freezing_rules = getattr(stream.network, "freezing_rules", lambda prefix: ())
+      rules += (*freezing_rules(f"{name}/"), (f"^{name}/", stream.trainable))
+    return (*rules, (".*", True))
 
   @property
   def stride(self) -> int:
@@ -197,9 +245,8 @@ class GasmCastSystem:
     batch, time, cells = outputs["intermediates"]["tokens"]["motion_0"].shape[:3]
     motion = attention["pool_motion"].mean(1).reshape(batch, time, cells).sum(2)
     patches = attention["pool_semantic"].mean(1).reshape(batch, time, -1)
-    shapes = StreamShapes(time=time, grid=self.config.semantic.network.grid)
-    grid = shapes_at(self.config.fusion, shapes, len(self.config.fusion.windows)).grid
-    explained = {"patches": patches.reshape(batch, time, *grid), "segments": motion}
+    side = math.isqrt(patches.shape[-1])  # `prepare` makes square frames
+    explained = {"patches": patches.reshape(batch, time, side, side), "segments": motion}
     for layer in range(1, len(self.config.fusion.windows) + 1):
       weights = attention.get(f"bcast_{layer}", {}).get("motion_to_semantic")
       if weights is not None:

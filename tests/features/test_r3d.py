@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from gasmcast.core.errors import ConfigError
-from gasmcast.features.r3d import R3D, R3DConfig, _windows
+from gasmcast.features import network
+from gasmcast.features.r3d import R3D, R3DConfig, _Block, _windows
+from tests.golden import make_torchvision_seeded as seeded
 
 TINY = {"widths": (8, 8, 16, 16), "blocks": (2, 2, 2, 2), "image_size": 16}
 
@@ -36,6 +38,28 @@ def test_r3d_18_has_the_published_size():
   assert outputs["segments"].shape == (1, 8, 512)
   assert outputs["grid"].shape == (1, 8, 7, 7, 512)
   assert outputs["pooled"].shape == (1, 512)
+
+
+def test_torchvision_gives_the_same_logits_and_stages():
+  variables = network.convert("r3d_18", seeded.weights("r3d_18"), mode="native")
+  net, golden = R3D(R3DConfig(mode="native", classes=174)), seeded.read("r3d_18")
+
+  @jax.jit
+  def run(variables, clips):
+    outputs, state = net.apply(
+      variables, clips, capture_intermediates=lambda part, _: isinstance(part, _Block), mutable=["intermediates"]
+    )
+    stages = [state["intermediates"][f"layer{stage}_1"]["__call__"][0] for stage in (1, 2, 3, 4)]
+    return outputs, [(stage.mean((0, 1, 2, 3)), stage[0, :2, :2, :2, :4]) for stage in stages]
+
+  outputs, stages = run(variables, seeded.inputs("r3d_18").transpose(0, 2, 3, 4, 1))
+  error = lambda ours, theirs: np.abs(ours - theirs).max() / np.abs(theirs).max()
+  assert error(outputs["logits"], golden["logits"]) < 1e-4
+  assert error(outputs["logits"], golden["logits_f64"]) < 1e-4
+  assert error(outputs["pooled"].mean(0), golden["avgpool/mean_over_batch_and_pos"]) < 1e-4
+  for i, (mean, corner) in enumerate(stages, 1):
+    assert error(mean, golden[f"layer{i}/mean_over_batch_and_pos"]) < 1e-4
+    assert error(corner.transpose(3, 0, 1, 2), golden[f"layer{i}/corner"]) < 1e-4
 
 
 def test_atrous_segments_0_and_4_are_the_native_outputs():

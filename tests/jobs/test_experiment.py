@@ -1,12 +1,20 @@
-"""What is refused before any work, and in which words."""
+"""What is refused before any work, and in which words; what a run is identified by."""
+
+import dataclasses
+import json
+import typing
 
 import pytest
 from ml_collections import ConfigDict
 
-from configs import quickstart, ssv2_gasmcast
+from configs import common, own_videos, quickstart, ssv2_gasmcast, ssv2_gasmcast_vjepa2
+from gasmcast.core import rules
 from gasmcast.core.errors import ConfigError, DataError
+from gasmcast.core.types import Dataset
+from gasmcast.features.backbones import FAMILIES
 from gasmcast.fusion.config import VARIANTS
-from gasmcast.jobs import table
+from gasmcast.jobs import count, table
+from tests.features.random_weights import random_variables, save_variables
 
 
 def _set(config: ConfigDict, field: str, value) -> None:
@@ -37,7 +45,8 @@ def _set(config: ConfigDict, field: str, value) -> None:
       "dinov9",
       "config.model.semantic.name = 'dinov9' is no semantic backbone; use one of dinov3",
     ),
-    ("model.motion.name", "dinov3", "config.model.motion.name = 'dinov3' is no motion backbone; use one of r3d"),
+    ("model.motion.name", "dinov3", "config.model.motion.name = 'dinov3' is no motion backbone"),
+    ("model.motion.weights", None, "config.model.motion.weights is not set, and no weights are published for 'r3d'"),
     ("model.semantic.depht", 3, "config.model.semantic.depht is not a field; did you mean 'depth'?"),
     ("model.motion.mode", "native", "the semantic stream has 8 frames and the motion stream 2 segments"),
     ("optim.warmup_steps", "9 steps", "warmup_steps = 9"),
@@ -86,13 +95,34 @@ def test_a_missing_data_folder_is_named(tiny, make, tmp_path):
     make(tiny).dataset("train")
 
 
-@pytest.mark.parametrize("module", [quickstart, ssv2_gasmcast], ids=["quickstart", "ssv2"])
-@pytest.mark.parametrize("variant", ["", "runlocal"])
-def test_every_config_is_an_experiment(module, variant, make):
-  """Traced from frames to scores, with every shape and budget checked; nothing is allocated."""
-  config = module.get_config(variant if module is quickstart else f"efficient,{variant}".rstrip(","))
+@pytest.mark.parametrize(
+  ("module", "argument"),
+  [
+    (quickstart, ""),
+    (quickstart, "runlocal"),
+    (ssv2_gasmcast, ""),
+    (ssv2_gasmcast, "efficient,runlocal"),
+    (ssv2_gasmcast, "efficient,semantic=dinov2_vitb14"),
+    (ssv2_gasmcast_vjepa2, "runlocal"),
+    (own_videos, ""),
+    (own_videos, "semantic=resnet50,motion=r3d_18"),
+    (own_videos, "runlocal"),
+  ],
+  ids=lambda value: getattr(value, "__name__", value),
+)
+def test_every_config_is_an_experiment(module, argument, make):
+  """Traced from frames to scores, with every shape and budget checked; nothing is allocated, no weights are read."""
+  config = module.get_config(argument)
   config.lock()
   assert make(config).abstract_variables["params"]
+
+
+def test_the_full_config_with_v_jepa_2_is_counted_without_weights(make):
+  experiment = make(ssv2_gasmcast_vjepa2.get_config())
+  count.run(experiment)
+  said = experiment.console.export_text()
+  assert "303,885,312" in said and "85,659,648" in said
+  assert "9,498,062" in said and "Budget of trainable parameters: 20,000,000, kept." in said
 
 
 @pytest.mark.parametrize("streams", ["semantic", "motion"])
@@ -105,6 +135,78 @@ def test_single_streams_have_no_part_of_the_other(streams, make):
 def test_every_fusion_field_can_be_set_from_the_command_line():
   fields = quickstart.get_config().model.fusion
   assert set(fields) == set(vars(VARIANTS["base"]))
+
+
+def test_every_field_of_every_backbone_can_be_set_from_the_command_line():
+  known = common.stream("")
+  for family, entry in FAMILIES.items():
+    hints = typing.get_type_hints(entry.config)
+    for field in dataclasses.fields(entry.config):
+      if field.name != "classes":  # a stream has no classifier
+        assert field.name in known, f"{family}.{field.name}: add it to configs/common.py"
+        hint = typing.get_origin(hints[field.name]) or hints[field.name]
+        assert known.get_type(field.name) is (str if hint is typing.Literal else hint), f"{family}.{field.name}"
+
+
+def test_a_stream_keeps_its_fields_unset_until_they_are_given():
+  config = common.stream("i3d_rgb", image_size=112)
+  assert {name for name, value in config.items() if value is not None} == {"name", "trainable", "mode", "image_size"}
+  config.lock()
+  config.weights = "i3d.safetensors"
+  with pytest.raises(TypeError):
+    config.image_size = "big"
+
+
+def test_a_random_frozen_backbone_is_refused_by_training(tiny, make):
+  tiny.model.motion.trainable = False
+  (train,) = table.find("train")
+  with pytest.raises(ConfigError, match=r"config.model.motion.weights = 'random' and trainable = False: a frozen"):
+    train.check(make(tiny))
+
+
+@pytest.fixture
+def frozen(tiny, tmp_path):
+  """The tiny configuration with a frozen motion stream of weights in a file, those of the configuration."""
+  model = tiny.model.motion.to_dict()
+  fields = {name: model[name] for name in ("widths", "blocks", "image_size", "norm", "differences")}
+  config, variables = random_variables("r3d", fields)
+  save_variables(tmp_path / "r3d.safetensors", variables, "r3d_18", config)
+  tiny.model.motion.update({"name": "r3d_18", "weights": str(tmp_path / "r3d.safetensors"), "trainable": False})
+  return tiny
+
+
+def test_the_identity_of_a_run_holds_the_content_of_weights_not_their_place(frozen, make, tmp_path):
+  train = Dataset("set", "train", (), {"action": ()}, "abc")
+  first, weights = make(frozen).with_weights()
+  identity = first.identity(train, weights)
+  (tmp_path / "other.safetensors").write_bytes((tmp_path / "r3d.safetensors").read_bytes())
+  frozen.model.motion.weights = str(tmp_path / "other.safetensors")
+  second, weights = make(frozen).with_weights()
+  assert second.identity(train, weights) == identity == json.loads(json.dumps(identity))
+  assert len(identity["weights.motion"]) == 64 and identity["weights.semantic"] == "random"
+
+
+def test_an_experiment_takes_the_sizes_of_its_weights(frozen, make):
+  """The fields are not given, so the file decides; the published sizes count until it is read."""
+  frozen.model.motion.update({name: None for name in ("widths", "blocks", "image_size", "norm", "differences")})
+  published = make(frozen)
+  assert published.parameters()["motion"]["frozen"] == 33_166_272
+  sized, weights = published.with_weights()
+  shapes = rules.flatten(sized.abstract_variables)
+  flat = rules.flatten(weights.variables)
+  assert all(shapes[name].shape == leaf.shape for name, leaf in flat.items())
+  assert sized.parameters()["motion"]["frozen"] == sum(
+    leaf.size for name, leaf in flat.items() if name.startswith("params/")
+  )
+  assert published.parameters()["motion"]["frozen"] == 33_166_272  # it stays as it was
+
+
+def test_the_budget_holds_with_the_sizes_of_the_weights_too(frozen, make):
+  frozen.model.motion.widths = None  # the file decides, so the model changes as it is read
+  experiment = make(frozen)
+  experiment.model = dataclasses.replace(experiment.model, max_trainable=1000)
+  with pytest.raises(ConfigError, match=r"model.max_trainable = 1,000: .* parameters would be trained"):
+    experiment.with_weights()
 
 
 @pytest.mark.parametrize(

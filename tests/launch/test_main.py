@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+from configs import own_videos, quickstart
+from tests.features.random_weights import random_variables, save_variables
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
@@ -48,12 +51,14 @@ def test_one_command_leads_from_nothing_to_a_report(finished):
   metrics = json.loads((workdir / "metrics.json").read_text())
   assert metrics["splits"]["test"]["examples"] == metrics["splits"]["validation"]["examples"] == 12
   assert {"top1", "top5", "top1_depth_0", "top1_depth_2", "unreadable"} <= set(metrics["splits"]["test"])
-  assert {"step", "config", "data", "weights", "versions", "command"} == set(metrics["meta"])
+  assert {"step", "config", "data", "weights", "parameters", "versions", "command"} == set(metrics["meta"])
+  assert metrics["meta"]["weights"]["motion"] == {"name": "r3d", "origin": "random"}
   assert metrics["meta"]["versions"]["jax"]
   for name in ("index.html", "per_class.csv", "confusion.svg", "training.svg", "depth.svg", "attention-01.png"):
     assert (workdir / "report" / name).stat().st_size > 500, name
   page = (workdir / "report" / "index.html").read_text()
   assert "Moving something from left to right" in page and "mirrored" in page and "reversed in time" in page
+  assert "<dt>Weights, motion</dt><dd>r3d, from scratch</dd>" in page
   for name in ("config.json", "environment.json", "command.txt", "metrics.jsonl"):
     assert (workdir / name).is_file()
   assert any((workdir / "tensorboard").iterdir())
@@ -220,13 +225,57 @@ def test_a_folder_of_ones_own_is_left_alone_by_generate(tmp_path):
 
 
 @pytest.mark.long
-def test_the_full_config_in_small(tmp_path, data):
-  assert run(tmp_path / "small", data, config="configs/ssv2_gasmcast.py:efficient,runlocal").returncode == 0
+@pytest.mark.parametrize("config", ["ssv2_gasmcast.py:efficient", "ssv2_gasmcast_vjepa2.py:", "own_videos.py:"])
+def test_the_full_configs_in_small(tmp_path, data, config):
+  name, _, argument = config.partition(":")
+  small = f"configs/{name}:{argument},runlocal".replace(":,", ":")
+  result = run(tmp_path / "small", data, config=small)
+  assert result.returncode == 0, result.stderr
 
 
 def test_random_frozen_backbones_are_refused(tmp_path, data):
-  result = run(tmp_path / "full", data, config="configs/ssv2_gasmcast.py")
+  result = run(tmp_path / "full", data, "--config.model.semantic.weights=random", config="configs/ssv2_gasmcast.py")
   assert result.returncode == 2 and "a frozen backbone would stay random" in result.stderr
+
+
+def _motion_weights(path, seed):
+  """Weights of the motion backbone of the tiny quickstart."""
+  fields = quickstart.get_config("runlocal").model.motion.to_dict()
+  kept = ("widths", "blocks", "norm", "image_size", "differences")
+  return save_variables(path, random_variables("r3d", {name: fields[name] for name in kept}, seed)[1])
+
+
+def test_weights_that_were_not_there_before_are_another_run(tmp_path, finished, data):
+  weights = _motion_weights(tmp_path / "motion.safetensors", 0)
+  result = run(finished[0], data, f"--config.model.motion.weights={weights}", "--job=train")
+  assert result.returncode == 2 and "weights.motion: 'random' -> '" in result.stderr, result.stderr
+  result = run(finished[0], data, "--config.model.motion.weights=none.safetensors", "--job=train")
+  assert result.returncode == 2 and "config.model.motion.weights: none.safetensors does not exist" in result.stderr
+  assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.long
+def test_a_frozen_backbone_comes_from_its_file_in_training_and_in_evaluation(tmp_path, finished, data):
+  weights = _motion_weights(tmp_path / "motion.safetensors", 0)
+  frozen = (f"--config.model.motion.weights={weights}", "--config.model.motion.trainable=False")
+  result = run(tmp_path / "run", data, *frozen)
+  assert result.returncode == 0, result.stderr
+  meta = json.loads((tmp_path / "run" / "metrics.json").read_text())["meta"]
+  assert meta["weights"]["motion"]["origin"] == weights and len(meta["weights"]["motion"]["fingerprint"]) == 64
+  page = (tmp_path / "run" / "report" / "index.html").read_text()
+  assert f"r3d from {weights}, fingerprint {meta['weights']['motion']['fingerprint']}" in page
+  moved = tmp_path / "moved.safetensors"
+  pathlib.Path(weights).rename(moved)
+  again = (f"--config.model.motion.weights={moved}", frozen[1])
+  result = run(tmp_path / "run", data, *again)
+  assert result.returncode == 0 and "All 8 steps are done" in result.stdout, result.stderr
+  assert (
+    json.loads((tmp_path / "run" / "metrics.json").read_text())["meta"]["weights"]["model"] == meta["weights"]["model"]
+  )
+  _motion_weights(moved, 1)
+  for job in ("train", "evaluate"):
+    result = run(tmp_path / "run", data, *again, f"--job={job}")
+    assert result.returncode == 2 and "weights.motion: '" in result.stderr
 
 
 @pytest.mark.long
@@ -239,3 +288,24 @@ def test_real_surveillance_videos_train_and_evaluate(tmp_path, shared_data):
   assert (numbers["examples"], numbers["unreadable"]) == (60, 0)
   assert (tmp_path / "run" / "report" / "attention-01.png").stat().st_size > 500
   assert not (tmp_path / "run" / "data_errors.jsonl").read_text()
+
+
+@pytest.mark.long
+def test_frozen_published_backbones_train_on_real_videos(tmp_path, shared_data):
+  """EfficientNet-Lite0 and I3D with their real weights, on frames smaller than published to be quick."""
+  folder = shared_data / "weights"
+  fields = (
+    f"--config.model.semantic.weights={folder / 'efficientnet_lite0.safetensors'}",
+    f"--config.model.motion.weights={folder / 'i3d_k400_rgb.safetensors'}",
+    *("--config.model.semantic.image_size=96", "--config.model.motion.image_size=64"),
+    *("--config.data.size=96", "--config.data.short_side=112", "--config.train.steps=4 steps"),
+    *("--config.optim.warmup_steps=1 steps", "--config.train.validate_every=4 steps"),
+  )
+  result = run(tmp_path / "run", shared_data / "fight", *fields, config="configs/own_videos.py")
+  assert result.returncode == 0, result.stderr
+  metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+  numbers, meta = metrics["splits"]["validation"], metrics["meta"]
+  assert (numbers["examples"], numbers["unreadable"]) == (60, 0)
+  assert meta["parameters"]["frozen"] == 3_371_008 + 12_279_984  # as published, without their classifiers
+  assert meta["weights"]["semantic"]["name"] == own_videos.get_config().model.semantic.name
+  assert "i3d_rgb from" in (tmp_path / "run" / "report" / "index.html").read_text()

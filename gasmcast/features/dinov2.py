@@ -18,7 +18,7 @@ from gasmcast.features.bicubic import resample
 from gasmcast.features.conversion import Rule, linear, patches, rows
 from gasmcast.features.frame_patches import cut, require_patches
 from gasmcast.features.hub_config import read_values, require_kind, require_values
-from gasmcast.features.preprocessing import IMAGENET, Normalisation
+from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
 from gasmcast.features.vit import Block
 from gasmcast.layers.dense import Dense
 
@@ -87,6 +87,11 @@ class DINOv2Config:
   @property
   def normalisation(self) -> Normalisation:
     return IMAGENET
+
+  @property
+  def short_side(self) -> int:
+    """What the short side of frames is resized to before the centre is taken."""
+    return with_margin(self.image_size)
 
   @property
   def clip(self) -> int:

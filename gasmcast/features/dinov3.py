@@ -97,6 +97,11 @@ class DINOv3Config:
     return IMAGENET
 
   @property
+  def short_side(self) -> int:
+    """What the short side of frames is resized to before the centre is taken."""
+    return self.image_size
+
+  @property
   def clip(self) -> int:
     """Frames of a clip that the network can be tried on."""
     return 1

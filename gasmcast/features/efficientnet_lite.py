@@ -17,7 +17,7 @@ from gasmcast.core.config import require
 from gasmcast.core.errors import WeightsError
 from gasmcast.features.conv_norm import ConvNorm, conv_norm_rules
 from gasmcast.features.conversion import Rule, linear
-from gasmcast.features.preprocessing import IMAGENET, Normalisation
+from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
 
 _KERNELS = (3, 3, 5, 3, 5, 5, 3)  # of the depthwise convolutions of each stage
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of each stage
@@ -58,6 +58,11 @@ class EfficientNetLiteConfig:
   @property
   def normalisation(self) -> Normalisation:
     return IMAGENET
+
+  @property
+  def short_side(self) -> int:
+    """What the short side of frames is resized to before the centre is taken."""
+    return with_margin(self.image_size)
 
   @property
   def clip(self) -> int:

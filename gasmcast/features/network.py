@@ -39,6 +39,10 @@ class NetworkConfig(Protocol):
     """What its frames were normalised by in training."""
 
   @property
+  def short_side(self) -> int:
+    """What the short side of frames is resized to before their centre of `image_size` is taken."""
+
+  @property
   def clip(self) -> int:
     """Frames of a clip that it can be tried on."""
 
@@ -68,7 +72,10 @@ class Network:
   origin: str
 
   def __call__(self, frames: UInt8[Array, "B T H W 3"]) -> dict[str, Float[Array, "B ..."]]:
-    """Features of RGB frames of 0..255; they are scaled, resized (short side, then the centre) and normalised here.
+    """Features of RGB frames of 0..255; they are scaled, resized and normalised here, as the authors evaluated it.
+
+    The short side becomes `config.short_side`, then the centre is taken; frames of exactly `config.image_size` squared
+    are taken as they are.
 
     Raises:
       DataError: another type or shape, or a clip that the network can't take.
@@ -140,9 +147,8 @@ class Network:
   @functools.cached_property
   def _from_bytes(self):
     module, config = self.module, self.config
-    return jax.jit(
-      lambda variables, frames: module.apply(variables, prepare(frames, config.image_size, config.normalisation))
-    )
+    prepared = lambda frames: prepare(frames, config.image_size, config.normalisation, config.short_side)
+    return jax.jit(lambda variables, frames: module.apply(variables, prepared(frames)))
 
 
 def load(name: str, weights: str | os.PathLike | None = None, *, dtype: str = "float32", **options: Any) -> Network:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from gasmcast.core.config import require
 from gasmcast.core.errors import WeightsError
 from gasmcast.features.conversion import Rule, convolution, linear
-from gasmcast.features.preprocessing import KINETICS, Normalisation
+from gasmcast.features.preprocessing import KINETICS, Normalisation, with_margin
 from gasmcast.layers.convolution import Conv3D
 
 Mode = Literal["atrous", "windowed", "native", "undilated", "grid"]
@@ -69,6 +69,11 @@ class R3DConfig:
   @property
   def normalisation(self) -> Normalisation:
     return KINETICS
+
+  @property
+  def short_side(self) -> int:
+    """What the short side of frames is resized to before the centre is taken."""
+    return with_margin(self.image_size)
 
   @property
   def clip(self) -> int:

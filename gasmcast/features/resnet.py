@@ -19,7 +19,7 @@ from gasmcast.core.rules import Rules
 from gasmcast.features.conv_norm import ConvNorm, conv_norm_rules
 from gasmcast.features.conversion import Rule, linear
 from gasmcast.features.hub_config import read_values, require_kind, require_values
-from gasmcast.features.preprocessing import IMAGENET, Normalisation
+from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
 
 _STAGES = 4
 _STRIDE = 32  # of the stem, the pooling and the stages after the first: 2 each
@@ -78,6 +78,11 @@ class ResNetConfig:
   @property
   def normalisation(self) -> Normalisation:
     return IMAGENET
+
+  @property
+  def short_side(self) -> int:
+    """What the short side of frames is resized to before the centre is taken."""
+    return with_margin(self.image_size)
 
   @property
   def clip(self) -> int:

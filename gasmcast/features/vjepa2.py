@@ -20,7 +20,7 @@ from gasmcast.core.errors import DataError
 from gasmcast.features.conversion import Rule, linear, patches
 from gasmcast.features.frame_patches import require_patches
 from gasmcast.features.hub_config import read_values, require_kind, require_values
-from gasmcast.features.preprocessing import IMAGENET, Normalisation
+from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
 from gasmcast.features.vit import Block, Rotate
 from gasmcast.layers.dense import Dense
 
@@ -89,6 +89,11 @@ class VJEPA2Config:
   @property
   def normalisation(self) -> Normalisation:
     return IMAGENET
+
+  @property
+  def short_side(self) -> int:
+    """What the short side of frames is resized to before the centre is taken."""
+    return with_margin(self.image_size)
 
   @property
   def clip(self) -> int:

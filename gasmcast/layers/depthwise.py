@@ -6,19 +6,13 @@ the grouped convolution is right.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Formulation = Literal["grouped", "summed_taps"]
-
-
-def formulation_for(platform: str) -> Formulation:
-  """The fast formulation on a platform ("cpu", "gpu", "tpu")."""
-  return "summed_taps" if platform == "cpu" else "grouped"
+from gasmcast.layers.convolution import DepthwiseFormulation, depthwise_formulation_for
 
 
 def convolve_depthwise(
@@ -26,7 +20,7 @@ def convolve_depthwise(
   kernel: Float[Array, "kh kw 1 C"],
   stride: int,
   padding: str | Sequence[tuple[int, int]],
-  formulation: Formulation | None = None,
+  formulation: DepthwiseFormulation | None = None,
 ) -> Float[Array, "B h w C"]:
   """Cross-correlation of each channel with its kernel, summed in float32, in the type of `x`.
 
@@ -37,7 +31,7 @@ def convolve_depthwise(
     padding: "SAME", "VALID", or zeros before and after along height and width.
     formulation: None for the fast one.
   """
-  formulation = formulation or formulation_for(jax.default_backend())
+  formulation = formulation or depthwise_formulation_for(jax.default_backend())
   if formulation == "grouped":
     return lax.conv_general_dilated(
       x,

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gasmcast.layers.depthwise import convolve_depthwise, formulation_for
+from gasmcast.layers.convolution import depthwise_formulation_for
+from gasmcast.layers.depthwise import convolve_depthwise
 
 CASES = {  # height and width of the image, kernel, stride, padding, zeros before and after that it stands for
   "same": ((6, 7), 3, 1, "SAME", ((1, 1), (1, 1))),
@@ -62,5 +63,5 @@ def test_taps_in_bfloat16_are_summed_in_float32():
 
 
 def test_the_formulation_of_each_platform():
-  assert formulation_for("cpu") == "summed_taps"
-  assert formulation_for("gpu") == formulation_for("tpu") == "grouped"
+  assert depthwise_formulation_for("cpu") == "summed_taps"
+  assert depthwise_formulation_for("gpu") == depthwise_formulation_for("tpu") == "grouped"

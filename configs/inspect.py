@@ -2,8 +2,8 @@
 
   python launch/main.py --config configs/inspect.py --workdir runs/inspect --config.inspect.video=clip.mp4
 
-Cost: a minute for the first clip on 2 CPU cores, most of it compilation; seconds for each further one of a folder. The
-default networks need no network access, only the extra [weights]. The argument names others by family or in full:
+Cost: compilation, then one pass of the motion network for each of its segments and one more, a clip. The default
+networks need no network access, only the extra [weights]. The argument names others by family or in full:
 configs/inspect.py:dinov2, configs/inspect.py:dinov3_vitl16,motion=r3d_18.
 """
 

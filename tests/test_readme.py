@@ -6,12 +6,14 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.launch.test_main import ROOT, environment
 
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.startswith(("python ", "make "))]
 
 
@@ -32,6 +34,14 @@ def test_make_knows_the_target(target):
   assert result.returncode == 0, result.stderr
 
 
+def test_the_library_in_three_lines():
+  """With the weights of the package, which is part of the extra [test]."""
+  (snippet,) = SNIPPETS
+  names = {"frames": np.zeros((1, 2, 224, 224, 3), np.uint8)}
+  exec(compile(snippet, "README.md", "exec"), names)
+  assert names["tokens"].shape == (1, 2, 49, 1280)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
   return tmp_path_factory.mktemp("data") / "moving_objects"
@@ -50,7 +60,9 @@ def test_the_command_runs(command, data, tmp_path):
     position = arguments.index("--config") + 1
     name, _, given = arguments[position].partition(":")
     arguments[position] = f"{name}:{given},runlocal" if given else f"{name}:runlocal"
-    if "benchmark" not in name:  # that reads no videos
+    if "inspect" in name:
+      arguments = [argument.replace("clip.mp4", "rendered") for argument in arguments]
+    elif "benchmark" not in name:  # that reads no videos
       arguments.append(f"--config.data.root={data}")
     if job:  # there have to be videos, and something to evaluate
       arguments[arguments.index("--job") + 1] = "generate,train,evaluate,report"

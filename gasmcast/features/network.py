@@ -169,7 +169,8 @@ def load(name: str, weights: str | os.PathLike | None = None, *, dtype: str = "f
   require(dtype in ("float32", "bfloat16"), f"dtype = {dtype!r}: use 'float32' or 'bfloat16'.")
   if isinstance(weights, str) and weights == RANDOM:
     config = _with_options(BACKBONES[name].config, options, name)
-    variables = jax.jit(lambda rng: _init(name, config, rng))(jax.random.key(0))
+    rng = jax.random.key(0, impl="rbg")  # compiles five times faster than the default
+    variables = jax.jit(lambda rng: _init(name, config, rng))(rng)
     return Network(name, config, dtype, variables, RANDOM)
   found = find(weights, BACKBONES[name].source)
   config, variables = _convert(name, found, options)

@@ -21,12 +21,11 @@ def _frames(frames=16, size=16, seed=0):
 
 def _variables(config, frames=16):
   """Random everywhere, running statistics too, so that no term is at a neutral value."""
-  variables = R3D(config).init(jax.random.key(0), _frames(frames))
-  leaves, tree = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  return jax.tree.unflatten(
-    tree, [leaf + jax.random.uniform(k, leaf.shape) / 9 for leaf, k in zip(leaves, keys, strict=True)]
-  )
+  shapes = jax.eval_shape(R3D(config).init, jax.random.key(0), _frames(frames))
+  rng = np.random.default_rng(1)
+  spread = lambda leaf: rng.standard_normal(leaf.shape) / np.sqrt(max(1, math.prod(leaf.shape[:-1])))
+  draw = lambda leaf: rng.uniform(0.5, 1.5, leaf.shape) if len(leaf.shape) == 1 else spread(leaf)
+  return jax.tree.map(lambda leaf: jnp.float32(draw(leaf)), shapes)
 
 
 def test_r3d_18_has_the_published_size():

@@ -7,7 +7,7 @@ A pre-norm ViT with a class token, LayerScale and learned position embeddings fo
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -18,7 +18,7 @@ from gasmcast.features.bicubic import resample
 from gasmcast.features.conversion import Rule, linear, patches, rows
 from gasmcast.features.frame_patches import cut, require_patches
 from gasmcast.features.hub_config import read_values, require_kind, require_values
-from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
+from gasmcast.features.preprocessing import IMAGENET, Normalisation
 from gasmcast.features.vit import Block
 from gasmcast.layers.dense import Dense
 
@@ -60,6 +60,10 @@ class DINOv2Config:
     layer_scale: initial LayerScale, for training from scratch.
   """
 
+  normalisation: ClassVar[Normalisation] = IMAGENET
+  margin: ClassVar[bool] = True
+  clip: ClassVar[int] = 1
+
   width: int = 768
   depth: int = 12
   heads: int = 12
@@ -83,20 +87,6 @@ class DINOv2Config:
       self.image_size % self.patch == 0,
       f"semantic.image_size = {self.image_size} is not a multiple of the patch size {self.patch}.",
     )
-
-  @property
-  def normalisation(self) -> Normalisation:
-    return IMAGENET
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before the centre is taken."""
-    return with_margin(self.image_size)
-
-  @property
-  def clip(self) -> int:
-    """Frames of a clip that the network can be tried on."""
-    return 1
 
   @property
   def grid(self) -> tuple[int, int]:

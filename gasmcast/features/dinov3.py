@@ -8,7 +8,7 @@ channels by 2*pi*coordinate / 100^(4i/head width).
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +68,10 @@ class DINOv3Config:
     layer_scale: initial LayerScale, for training from scratch.
   """
 
+  normalisation: ClassVar[Normalisation] = IMAGENET
+  margin: ClassVar[bool] = False
+  clip: ClassVar[int] = 1
+
   width: int = 768
   depth: int = 12
   heads: int = 12
@@ -91,20 +95,6 @@ class DINOv3Config:
       self.image_size % self.patch == 0,
       f"semantic.image_size = {self.image_size} is not a multiple of the patch size {self.patch}.",
     )
-
-  @property
-  def normalisation(self) -> Normalisation:
-    return IMAGENET
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before the centre is taken."""
-    return self.image_size
-
-  @property
-  def clip(self) -> int:
-    """Frames of a clip that the network can be tried on."""
-    return 1
 
   def check_frames(self, time: int, height: int, width: int) -> None:
     """Raises DataError unless the frames divide into patches."""

@@ -7,7 +7,7 @@ does ("SAME"). The dropout and the stochastic depth of its training are left out
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,7 +17,7 @@ from gasmcast.core.config import require
 from gasmcast.core.errors import WeightsError
 from gasmcast.features.conv_norm import ConvNorm, conv_norm_rules
 from gasmcast.features.conversion import Rule, linear
-from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
+from gasmcast.features.preprocessing import IMAGENET, Normalisation
 
 _KERNELS = (3, 3, 5, 3, 5, 5, 3)  # of the depthwise convolutions of each stage
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)  # of the first block of each stage
@@ -38,6 +38,10 @@ class EfficientNetLiteConfig:
     classes: of the classifier on the pooled features; 0 for none.
   """
 
+  normalisation: ClassVar[Normalisation] = IMAGENET
+  margin: ClassVar[bool] = True
+  clip: ClassVar[int] = 1
+
   widths: tuple[int, ...] = (16, 24, 40, 80, 112, 192, 320)
   blocks: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
   stem: int = 32
@@ -54,20 +58,6 @@ class EfficientNetLiteConfig:
       f"semantic.widths has {len(self.widths)} and semantic.blocks {len(self.blocks)} entries: the network has "
       f"{len(_KERNELS)} stages.",
     )
-
-  @property
-  def normalisation(self) -> Normalisation:
-    return IMAGENET
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before the centre is taken."""
-    return with_margin(self.image_size)
-
-  @property
-  def clip(self) -> int:
-    """Frames of a clip that the network can be tried on."""
-    return 1
 
   @property
   def grid(self) -> tuple[int, int]:

@@ -12,7 +12,7 @@ convolution and pool pads as TensorFlow's "SAME" does, in time too, and every no
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from gasmcast.core.config import require
 from gasmcast.core.errors import DataError, WeightsError
 from gasmcast.features.conversion import Rule, squeeze
-from gasmcast.features.preprocessing import SYMMETRIC, Normalisation, with_margin
+from gasmcast.features.preprocessing import SYMMETRIC, Normalisation
 from gasmcast.layers.convolution import Conv3D, Triple
 from gasmcast.layers.dense import Dense
 
@@ -52,6 +52,10 @@ class I3DConfig:
     classes: of the classifier on the pooled features, in mode "native" alone; 0 for none.
   """
 
+  normalisation: ClassVar[Normalisation] = SYMMETRIC
+  margin: ClassVar[bool] = True
+  clip: ClassVar[int] = 16
+
   mode: Literal["native", "atrous"] = "native"
   image_size: int = 224
   width_divisor: int = 1
@@ -62,20 +66,6 @@ class I3DConfig:
       self.width_divisor in (1, 2, 4, 8),
       f"motion.width_divisor = {self.width_divisor}: the widths of I3D can be divided by 1, 2, 4 or 8.",
     )
-
-  @property
-  def normalisation(self) -> Normalisation:
-    return SYMMETRIC
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before the centre is taken."""
-    return with_margin(self.image_size)
-
-  @property
-  def clip(self) -> int:
-    """Frames of a clip that the network can be tried on."""
-    return 16
 
   def check_frames(self, time: int, height: int, width: int) -> None:
     """Features are made of any clip; the classifier is defined on a grid of 7 x 7 cells and two or more segments."""

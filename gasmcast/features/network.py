@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from gasmcast.core.manifest import hash_arrays
 from gasmcast.core.types import PyTree
 from gasmcast.features.backbones import BACKBONES, FAMILIES
 from gasmcast.features.conversion import choose_layout, convert_tensors, count_named, is_ours, shape_for
-from gasmcast.features.preprocessing import Normalisation, prepare
+from gasmcast.features.preprocessing import Normalisation, prepare, with_margin
 from gasmcast.features.tensor_files import write_tensors
 from gasmcast.features.weights import Found, find
 
@@ -30,21 +30,19 @@ RANDOM = "random"
 
 
 class NetworkConfig(Protocol):
-  """What every family's dataclass of sizes has beside them. One with the field `classes` can have a classifier."""
+  """What every family's dataclass of sizes has beside them. One with the field `classes` can have a classifier.
+
+  Attributes:
+    image_size: side of the square frames that it sees.
+    normalisation: of the frames it was trained on.
+    margin: whether its authors resized frames to a short side of 8/7 of `image_size` before they took the centre.
+    clip: frames of a clip that it can be tried on.
+  """
 
   image_size: int
-
-  @property
-  def normalisation(self) -> Normalisation:
-    """What its frames were normalised by in training."""
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before their centre of `image_size` is taken."""
-
-  @property
-  def clip(self) -> int:
-    """Frames of a clip that it can be tried on."""
+  normalisation: ClassVar[Normalisation]
+  margin: ClassVar[bool]
+  clip: ClassVar[int]
 
   def check_frames(self, time: int, height: int, width: int) -> None:
     """Raises DataError for a clip that the network can't take; the message names the rule and the remedy."""
@@ -74,8 +72,8 @@ class Network:
   def __call__(self, frames: UInt8[Array, "B T H W 3"]) -> dict[str, Float[Array, "B ..."]]:
     """Features of RGB frames of 0..255; they are scaled, resized and normalised here, as the authors evaluated it.
 
-    The short side becomes `config.short_side`, then the centre is taken; frames of exactly `config.image_size` squared
-    are taken as they are.
+    The short side becomes 8/7 of `config.image_size` where `config.margin` says so, then the centre is taken; frames of
+    exactly `config.image_size` squared are taken as they are.
 
     Raises:
       DataError: another type or shape, or a clip that the network can't take.
@@ -147,7 +145,8 @@ class Network:
   @functools.cached_property
   def _from_bytes(self):
     module, config = self.module, self.config
-    prepared = lambda frames: prepare(frames, config.image_size, config.normalisation, config.short_side)
+    short_side = with_margin(config.image_size) if config.margin else config.image_size
+    prepared = lambda frames: prepare(frames, config.image_size, config.normalisation, short_side)
     return jax.jit(lambda variables, frames: module.apply(variables, prepared(frames)))
 
 

@@ -15,7 +15,7 @@ frame:
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from gasmcast.core.config import require
 from gasmcast.core.errors import WeightsError
 from gasmcast.features.conversion import Rule, convolution, linear
-from gasmcast.features.preprocessing import KINETICS, Normalisation, with_margin
+from gasmcast.features.preprocessing import KINETICS, Normalisation
 from gasmcast.layers.convolution import Conv3D
 
 Mode = Literal["atrous", "windowed", "native", "undilated", "grid"]
@@ -47,6 +47,10 @@ class R3DConfig:
     classes: of the classifier on the pooled features, in mode "native" alone; 0 for none.
   """
 
+  normalisation: ClassVar[Normalisation] = KINETICS
+  margin: ClassVar[bool] = True
+  clip: ClassVar[int] = 16
+
   widths: tuple[int, ...] = (64, 128, 256, 512)
   blocks: tuple[int, ...] = (2, 2, 2, 2)
   mode: Mode = "atrous"
@@ -65,20 +69,6 @@ class R3DConfig:
       self.norm == "batch" or all(width % 8 == 0 for width in self.widths),
       f"motion.widths = {self.widths}: group norm takes groups of 8 channels; use multiples of 8.",
     )
-
-  @property
-  def normalisation(self) -> Normalisation:
-    return KINETICS
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before the centre is taken."""
-    return with_margin(self.image_size)
-
-  @property
-  def clip(self) -> int:
-    """Frames of a clip that the network can be tried on."""
-    return 16
 
   def check_frames(self, time: int, height: int, width: int) -> None:
     """Any clip will do: the convolutions pad what is missing."""

@@ -6,7 +6,7 @@ convolution of a bottleneck has the stride, not the 1x1 before it ("version 1.5"
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from gasmcast.core.rules import Rules
 from gasmcast.features.conv_norm import ConvNorm, conv_norm_rules
 from gasmcast.features.conversion import Rule, linear
 from gasmcast.features.hub_config import read_values, require_kind, require_values
-from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
+from gasmcast.features.preprocessing import IMAGENET, Normalisation
 
 _STAGES = 4
 _STRIDE = 32  # of the stem, the pooling and the stages after the first: 2 each
@@ -48,6 +48,10 @@ class ResNetConfig:
     classes: of the classifier on the pooled features; 0 for none.
   """
 
+  normalisation: ClassVar[Normalisation] = IMAGENET
+  margin: ClassVar[bool] = True
+  clip: ClassVar[int] = 1
+
   stem: int = 64
   widths: tuple[int, ...] = (256, 512, 1024, 2048)
   blocks: tuple[int, ...] = (3, 4, 6, 3)
@@ -74,20 +78,6 @@ class ResNetConfig:
       0 <= self.frozen_stages <= _STAGES,
       f"semantic.frozen_stages = {self.frozen_stages}: the network has {_STAGES} stages; use 0 to {_STAGES}.",
     )
-
-  @property
-  def normalisation(self) -> Normalisation:
-    return IMAGENET
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before the centre is taken."""
-    return with_margin(self.image_size)
-
-  @property
-  def clip(self) -> int:
-    """Frames of a clip that the network can be tried on."""
-    return 1
 
   @property
   def grid(self) -> tuple[int, int]:

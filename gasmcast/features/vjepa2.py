@@ -8,7 +8,7 @@ row, a third by its column, and leave what is over. The predictor of the pretrai
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,7 @@ from gasmcast.core.errors import DataError
 from gasmcast.features.conversion import Rule, linear, patches
 from gasmcast.features.frame_patches import require_patches
 from gasmcast.features.hub_config import read_values, require_kind, require_values
-from gasmcast.features.preprocessing import IMAGENET, Normalisation, with_margin
+from gasmcast.features.preprocessing import IMAGENET, Normalisation
 from gasmcast.features.vit import Block, Rotate
 from gasmcast.layers.dense import Dense
 
@@ -58,6 +58,9 @@ class VJEPA2Config:
       the authors' own code does: to be preferred for frames that are not square.
   """
 
+  normalisation: ClassVar[Normalisation] = IMAGENET
+  margin: ClassVar[bool] = True
+
   width: int = 1024
   depth: int = 24
   heads: int = 16
@@ -85,15 +88,6 @@ class VJEPA2Config:
       self.image_size % self.patch == 0,
       f"motion.image_size = {self.image_size} is not a multiple of the patch size {self.patch}.",
     )
-
-  @property
-  def normalisation(self) -> Normalisation:
-    return IMAGENET
-
-  @property
-  def short_side(self) -> int:
-    """What the short side of frames is resized to before the centre is taken."""
-    return with_margin(self.image_size)
 
   @property
   def clip(self) -> int:

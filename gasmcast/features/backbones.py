@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from gasmcast.features import dinov2, dinov3, efficientnet_lite, i3d, r3d, resnet, vjepa2
 from gasmcast.features.conversion import Layout
-from gasmcast.features.weights import Hub, Package, Source, Url
+from gasmcast.features.weights.sources import Hub, Package, Source, Url
 
 
 @dataclasses.dataclass(frozen=True)

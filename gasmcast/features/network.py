@@ -22,8 +22,8 @@ from gasmcast.core.types import PyTree
 from gasmcast.features.backbones import BACKBONES, FAMILIES
 from gasmcast.features.conversion import choose_layout, convert_tensors, count_named, is_ours, shape_for
 from gasmcast.features.preprocessing import Normalisation, prepare, with_margin
-from gasmcast.features.tensor_files import write_tensors
-from gasmcast.features.weights import Found, find
+from gasmcast.features.weights.sources import Found, find
+from gasmcast.features.weights.tensor_files import write_tensors
 
 _CLASSIFIER = "params/logits/bias"  # every network names its classifier so
 RANDOM = "random"

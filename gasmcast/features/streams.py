@@ -14,7 +14,7 @@ from gasmcast.core.errors import WeightsError
 from gasmcast.core.types import PyTree
 from gasmcast.features.backbones import BACKBONES, FAMILIES
 from gasmcast.features.network import RANDOM, load
-from gasmcast.features.weights import find
+from gasmcast.features.weights.sources import find
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from gasmcast.features.backbones import BACKBONES, FAMILIES
-from gasmcast.features.weights import Hub
+from gasmcast.features.weights.sources import Hub
 
 PAGE = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "backbones.md").read_text("utf-8")
 ROWS = {

@@ -18,7 +18,7 @@ from gasmcast.features.backbones import BACKBONES, Backbone
 from gasmcast.features.dinov3 import DINOv3Config
 from gasmcast.features.preprocessing import IMAGENET, prepare
 from gasmcast.features.r3d import R3DConfig
-from gasmcast.features.weights import Hub
+from gasmcast.features.weights.sources import Hub
 
 TINY = DINOv3Config(width=16, depth=1, heads=2, mlp_width=24, patch=4, image_size=8, registers=1)
 R3D_TINY = R3DConfig(widths=(4, 4, 4, 4), blocks=(1, 1, 1, 1), image_size=16)
@@ -372,7 +372,9 @@ def test_values_beyond_float32_are_told(net):
 
 
 def test_torch_is_not_imported_with_the_library():
-  code = "import sys, gasmcast.features.network, gasmcast.features.pytorch_files\nsys.exit('torch' in sys.modules)"
+  code = (
+    "import sys, gasmcast.features.network, gasmcast.features.weights.pytorch_files\nsys.exit('torch' in sys.modules)"
+  )
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

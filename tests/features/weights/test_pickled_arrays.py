@@ -10,8 +10,8 @@ import safetensors.numpy
 
 from gasmcast.core.errors import WeightsError
 from gasmcast.features.backbones import BACKBONES
-from gasmcast.features.packages import installed_file
-from gasmcast.features.pickled_arrays import read_legacy_state_dict, read_nested_arrays
+from gasmcast.features.weights.packages import installed_file
+from gasmcast.features.weights.pickled_arrays import read_legacy_state_dict, read_nested_arrays
 from tests.golden import make_legacy_state_dict
 
 LEGACY = make_legacy_state_dict.FILE

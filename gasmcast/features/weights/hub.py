@@ -8,8 +8,8 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from gasmcast.core.errors import WeightsError
-from gasmcast.features.download import ANSWER_WITHIN, NoAnswer, answer_within
-from gasmcast.features.tensor_files import CONFIG, INDEX, WEIGHTS, shards
+from gasmcast.features.weights.download import ANSWER_WITHIN, NoAnswer, answer_within
+from gasmcast.features.weights.tensor_files import CONFIG, INDEX, WEIGHTS, shards
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _OFFLINE_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gasmcast.core.errors import WeightsError
-from gasmcast.features import download, packages, pickled_arrays, pytorch_files, tensor_files
+from gasmcast.features.weights import download, packages, pickled_arrays, pytorch_files, tensor_files
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".npz", ".npy", ".h5", ".msgpack", ".json", ".tar", ".zip")
 _ID = re.compile(r"[\w.-]+/[\w.-]+")  # of the Hugging Face Hub
@@ -107,7 +107,7 @@ def _find_default(source: Source) -> Found:
 
 
 def _find_on_hub(name: str, revision: str | None) -> Found:
-  from gasmcast.features import hub  # its HTTP library takes long to import, and most runs do not need it
+  from gasmcast.features.weights import hub  # its HTTP library takes long to import, and most runs do not need it
 
   folder = hub.fetch(name, revision)
   return _read_folder(folder, f"{name} at {folder.name[:8]}")

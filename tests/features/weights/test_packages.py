@@ -6,7 +6,7 @@ import pytest
 
 from gasmcast.core.errors import WeightsError
 from gasmcast.core.manifest import hash_bytes
-from gasmcast.features.packages import installed_file
+from gasmcast.features.weights.packages import installed_file
 
 HASH = hash_bytes(b"weights")
 

@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import constants
 
 from gasmcast.core.errors import WeightsError
-from gasmcast.features import hub
-from gasmcast.features.hub import fetch
+from gasmcast.features.weights import hub
+from gasmcast.features.weights.hub import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_secretsecretsecret"

@@ -10,8 +10,8 @@ from typing import ClassVar
 import pytest
 
 from gasmcast.core.errors import WeightsError
-from gasmcast.features import download as module
-from gasmcast.features.download import NoAnswer, answer_within, download, is_downloaded
+from gasmcast.features.weights import download as module
+from gasmcast.features.weights.download import NoAnswer, answer_within, download, is_downloaded
 
 CONTENT = b"weights " * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()[:8]

@@ -10,7 +10,14 @@ import safetensors
 import safetensors.numpy
 
 from gasmcast.core.errors import WeightsError
-from gasmcast.features.tensor_files import is_intact, read_folder, read_object, read_tensors, shards, write_tensors
+from gasmcast.features.weights.tensor_files import (
+  is_intact,
+  read_folder,
+  read_object,
+  read_tensors,
+  shards,
+  write_tensors,
+)
 
 TENSORS = {
   "b/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),

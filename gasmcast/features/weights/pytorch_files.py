@@ -18,7 +18,7 @@ import numpy as np
 from gasmcast.core.cache import cache_folder
 from gasmcast.core.errors import WeightsError
 from gasmcast.core.manifest import hash_file
-from gasmcast.features.tensor_files import is_intact, write_tensors
+from gasmcast.features.weights.tensor_files import is_intact, write_tensors
 
 _ZIP, _LEGACY = b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # since 1.6 and before
 _INSIDE = ("state_dict", "model", "teacher")  # what training scripts store the weights under

@@ -13,9 +13,9 @@ import safetensors.numpy
 
 from gasmcast.core.errors import WeightsError
 from gasmcast.core.manifest import hash_file
-from gasmcast.features import pytorch_files
-from gasmcast.features.pytorch_files import as_safetensors, is_pytorch, require_torch
-from gasmcast.features.tensor_files import write_tensors
+from gasmcast.features.weights import pytorch_files
+from gasmcast.features.weights.pytorch_files import as_safetensors, is_pytorch, require_torch
+from gasmcast.features.weights.tensor_files import write_tensors
 from tests.golden import make_legacy_state_dict
 
 LEGACY = make_legacy_state_dict.FILE

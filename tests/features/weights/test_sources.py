@@ -11,10 +11,10 @@ import pytest
 
 from gasmcast.core.errors import WeightsError
 from gasmcast.core.manifest import hash_file
-from gasmcast.features import hub
-from gasmcast.features import weights as module
-from gasmcast.features.tensor_files import write_tensors
-from gasmcast.features.weights import Hub, Package, Url, find, split_id
+from gasmcast.features.weights import hub
+from gasmcast.features.weights import sources as module
+from gasmcast.features.weights.sources import Hub, Package, Url, find, split_id
+from gasmcast.features.weights.tensor_files import write_tensors
 from tests.golden import make_legacy_state_dict
 
 LEGACY = make_legacy_state_dict.FILE

@@ -130,13 +130,18 @@ def _read_file(path: pathlib.Path) -> Found:
   if _is_pytorch(path):
     tensors, metadata = tensor_files.read_tensors(pytorch_files.as_safetensors(path))
     return Found(tensors, None, str(path), metadata)
-  if _beginning(path)[:1] == b"\x80":
+  if _is_pickle(_beginning(path)):
     raise WeightsError(
       f"{path} is a pickle that PyTorch did not write; it is not read, as it could run code. Save its arrays as "
       "safetensors."
     )
   tensors, metadata = tensor_files.read_tensors(path)
   return Found(tensors, None, str(path), metadata)
+
+
+def _is_pickle(beginning: bytes) -> bool:
+  """The length with which a safetensors file begins can look like the beginning of a pickle; its header follows."""
+  return beginning[:1] == b"\x80" and beginning[8:9] != b"{"
 
 
 def _is_pytorch(path: pathlib.Path) -> bool:

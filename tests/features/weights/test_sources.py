@@ -55,6 +55,16 @@ def test_a_file_whatever_it_is_called(here):
   assert values(find(here / "net.weights", DEFAULT)) == {"a": [1, 2]}
 
 
+def test_a_header_whose_length_looks_like_a_pickle(here):
+  """A safetensors file begins with the length of its header, here one whose first byte is that of a pickle."""
+  for padding in range(0, 400):
+    write_tensors("net.safetensors", {"a": np.float32([1, 2])}, {"name": "x" * padding})
+    if (here / "net.safetensors").read_bytes()[0] == 0x80:
+      break
+  assert (here / "net.safetensors").read_bytes()[0] == 0x80
+  assert values(find("net.safetensors", DEFAULT)) == {"a": [1, 2]}
+
+
 def test_a_folder_with_and_without_config(here):
   assert find(folder(here / "net"), DEFAULT).config is None
   found = find(str(folder(here / "net", {"hidden_size": 8})), DEFAULT)

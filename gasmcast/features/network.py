@@ -20,12 +20,11 @@ from gasmcast.core.errors import ConfigError, DataError, WeightsError
 from gasmcast.core.manifest import hash_arrays
 from gasmcast.core.types import PyTree
 from gasmcast.features.backbones import BACKBONES, FAMILIES
-from gasmcast.features.conversion import choose_layout, convert_tensors, count_named, is_ours, shape_for
+from gasmcast.features.conversion import CLASSIFIER, choose_layout, convert_tensors, count_named, is_ours, shape_for
 from gasmcast.features.preprocessing import Normalisation, prepare, with_margin
 from gasmcast.features.weights.sources import Found, find
 from gasmcast.features.weights.tensor_files import write_tensors
 
-_CLASSIFIER = "params/logits/bias"  # every network names its classifier so
 RANDOM = "random"
 
 
@@ -132,7 +131,7 @@ class Network:
     Convolutions round for themselves, as it depends on the platform, and a classifier computes in float32.
     """
     flat = rules.flatten(self.variables)
-    rounds = lambda name: name.endswith("kernel") and flat[name].ndim == 2 and not name.startswith("params/logits/")
+    rounds = lambda name: name.endswith("kernel") and flat[name].ndim == 2 and not name.startswith(CLASSIFIER)
     return rules.unflatten(
       {name: jnp.asarray(leaf, self.dtype if rounds(name) else leaf.dtype) for name, leaf in flat.items()}
     )
@@ -200,7 +199,7 @@ def _convert(name: str, found: Found, options: Mapping[str, Any]) -> tuple[Any, 
   layout = choose_layout(list(found.tensors), FAMILIES[BACKBONES[name].family].layouts)
   config = _published_sizes(name, found)
   if hasattr(config, "classes"):
-    shape = shape_for(_CLASSIFIER, found.tensors, layout)
+    shape = shape_for(f"{CLASSIFIER}bias", found.tensors, layout)
     config = dataclasses.replace(config, classes=shape[0] if shape else 0)
   config = _with_options(config, options, name)
   wanted = rules.flatten(jax.eval_shape(lambda rng: _init(name, config, rng), jax.random.key(0)))
@@ -252,7 +251,7 @@ def _recognise(tensors: Mapping[str, Any], name: str) -> str:
 
 def _count_parameters(tensors: Mapping[str, Any], layout: Any) -> int:
   """The size of the tensors that become parameters, without a classifier."""
-  is_counted = lambda path: path is not None and path.startswith("params/") and not path.startswith("params/logits/")
+  is_counted = lambda path: path is not None and path.startswith("params/") and not path.startswith(CLASSIFIER)
   return sum(
     math.prod(np.shape(tensor) if not hasattr(tensor, "shape") else tensor.shape)
     for name, tensor in tensors.items()

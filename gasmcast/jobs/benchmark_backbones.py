@@ -17,7 +17,7 @@ from gasmcast import features
 from gasmcast.core import rules
 from gasmcast.core.config import parse, require, to_dict
 from gasmcast.core.errors import ConfigError, UserError
-from gasmcast.core.timing import Side
+from gasmcast.core.timing import Side, largest_error, norm_error
 from gasmcast.core.types import PyTree
 from gasmcast.features.backbones import FAMILIES
 from gasmcast.features.cost import cost
@@ -25,7 +25,8 @@ from gasmcast.jobs.benchmark import Prepared
 from gasmcast.jobs.benchmark_peers import Peers, resolve
 
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}
-_OURS = "gasmcast"
+_GRADIENT_TOLERANCE = 0.1  # of the norm; another function is off by its whole size
+_OURS, _FROZEN = "gasmcast", "gasmcast, freezing"
 
 
 class Peer(Protocol):
@@ -55,9 +56,12 @@ class BackboneCase:
     options: fields of the network's config.
     gradient: the output of whose mean square the gradient for all parameters is taken, in training mode; "" for the
       forward pass.
+    our_sides: ways to run ours: "gasmcast", as a user calls it, and "gasmcast, freezing", the weights as constants that
+      the compiler may fold (of the forward pass).
     peer: function that makes the peer, "module:function"; "" for none.
     peer_sides: ways to run it.
-    tolerance: largest error; None for 1e-4 in float32 and 0.1 in bfloat16.
+    tolerance: largest error; None for 1e-4 in float32 and 0.1 in bfloat16, of the largest value of an output, and for
+      0.1 of the norm of a parameter's gradient.
   """
 
   backbone: str
@@ -65,6 +69,7 @@ class BackboneCase:
   dtype: Literal["float32", "bfloat16"] = "float32"
   options: dict[str, Any] = dataclasses.field(default_factory=dict)
   gradient: str = ""
+  our_sides: tuple[str, ...] = (_OURS,)
   peer: str = ""
   peer_sides: tuple[str, ...] = ()
   tolerance: float | None = None
@@ -74,6 +79,11 @@ class BackboneCase:
     require(self.backbone in features.BACKBONES, f"backbone = {self.backbone!r} is no backbone; use one of {known}.")
     require(
       all(side > 0 for side in self.shape), f"shape = {self.shape}: clips, frames, height and width are positive."
+    )
+    ways = (_OURS,) if self.gradient else (_OURS, _FROZEN)
+    require(
+      bool(self.our_sides) and set(self.our_sides) <= set(ways),
+      f"our_sides = {self.our_sides}: use {' or '.join(map(repr, ways))}.",
     )
 
   @property
@@ -125,7 +135,7 @@ def prepare(where: str, case: BackboneCase, peers: Peers | None, platform: str) 
   if case.gradient:
     sides = [_our_gradient(net, frames, case.gradient)]
   else:
-    sides = [_our_forward(net, frames)]
+    sides = [_our_forward(net, frames, name) for name in case.our_sides]
   for name in case.peer_sides if peer else ():
     if case.gradient:
       sides.append(_under_our_names(peer.gradient_side(name, frames, case.dtype, case.gradient), case, peer.tensors))
@@ -134,17 +144,18 @@ def prepare(where: str, case: BackboneCase, peers: Peers | None, platform: str) 
   reference = None
   if case.dtype != "float32":  # every side is compared with float32, so that one sees which one rounds more
     exact = dataclasses.replace(net, dtype="float32")
-    side = _our_gradient(exact, frames, case.gradient) if case.gradient else _our_forward(exact, frames)
+    side = _our_gradient(exact, frames, case.gradient) if case.gradient else _our_forward(exact, frames, _OURS)
     reference = side.arrays(side.call())
+  tolerance = _GRADIENT_TOLERANCE if case.gradient else _TOLERANCE[case.dtype]
   kind = f"gradient of mean({case.gradient}^2)" if case.gradient else "forward pass"
   formula = f"3 forward - first layer, forward = {operations.formula}" if case.gradient else operations.formula
   return Prepared(
     sides,
     f"{kind} of {case.backbone} on frames {[*case.shape, 3]}, {case.dtype}",
-    case.dtype,
     operations.gradient if case.gradient else operations.forward,
     formula,
-    _TOLERANCE[case.dtype] if case.tolerance is None else case.tolerance,
+    tolerance if case.tolerance is None else case.tolerance,
+    norm_error if case.gradient else largest_error,
     reference,
   )
 
@@ -158,10 +169,14 @@ def _network(case: BackboneCase, peer: Peer | None) -> features.Network:
   return dataclasses.replace(net, variables=jax.tree.map(jnp.asarray, variables), origin="the peer")
 
 
-def _our_forward(net: features.Network, frames: np.ndarray) -> Side:
-  x = jnp.asarray(frames)
-  compiled = lambda: jax.jit(net.module.apply).lower(net.variables, x).compile()
-  return Side(_OURS, lambda: jax.block_until_ready(net.forward(x)), _numpy, _device_memory(compiled))
+def _our_forward(net: features.Network, frames: np.ndarray, name: str) -> Side:
+  x, variables, apply = jnp.asarray(frames), net.variables, net.module.apply
+  if name == _FROZEN:
+    frozen = jax.jit(lambda x: apply(variables, x))
+    call, compiled = lambda: jax.block_until_ready(frozen(x)), lambda: frozen.lower(x).compile()
+  else:
+    call, compiled = lambda: jax.block_until_ready(net.forward(x)), lambda: jax.jit(apply).lower(variables, x).compile()
+  return Side(name, call, _numpy, _device_memory(compiled))
 
 
 def _our_gradient(net: features.Network, frames: np.ndarray, output: str) -> Side:

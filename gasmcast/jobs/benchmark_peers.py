@@ -108,6 +108,14 @@ def peaks(
   return found
 
 
+def higher(a: Mapping[str, Mapping[str, float]], b: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+  """The higher of two measurements of `peaks`, number by number."""
+  return {
+    dtype: {library: max(rate, a.get(dtype, {}).get(library, 0.0)) for library, rate in rates.items()}
+    for dtype, rates in b.items()
+  }
+
+
 def _products(side: int, dtype: str) -> list[Callable[[], Any]]:
   """Products that round to `dtype`, and that keep their float32 sums: which is faster depends on the platform."""
   a, b = (

@@ -34,7 +34,7 @@ def test_memory_is_counted_that_a_call_frees_before_it_returns():
   except OSError:
     pytest.skip("the mark can't be reset here")
   size = 64 << 20
-  assert size <= machine.resident_growth(lambda: np.ones(size, np.uint8).sum()) < 1.5 * size
+  assert 0.95 * size <= machine.resident_growth(lambda: np.ones(size, np.uint8).sum()) < 1.5 * size
   assert machine.resident_growth(lambda: None) < size / 2
 
 

@@ -130,3 +130,15 @@ def test_differences_are_the_change_from_the_frame_before():
 def test_impossible_sizes_are_refused(fields, message):
   with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
     R3DConfig(**fields)
+
+
+def test_a_classifier_saved_in_our_names_is_left_out_where_the_mode_has_none(tmp_path):
+  sizes = {"widths": (4, 4, 4, 4), "blocks": (1, 1, 1, 1), "image_size": 16}
+  native = network.load("r3d_18", "random", mode="native", classes=3, **sizes)
+  native.save(tmp_path / "net.safetensors")
+  assert "logits" in network.load("r3d_18", tmp_path / "net.safetensors").variables["params"]
+  atrous = network.load("r3d_18", tmp_path / "net.safetensors", mode="atrous")
+  assert "logits" not in atrous.variables["params"]
+  np.testing.assert_array_equal(
+    atrous.variables["params"]["stem"]["kernel"], native.variables["params"]["stem"]["kernel"]
+  )

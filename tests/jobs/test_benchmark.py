@@ -19,6 +19,7 @@ from gasmcast.core import rules
 from gasmcast.core.errors import ConfigError, WorkdirError
 from gasmcast.core.timing import Side
 from gasmcast.jobs import benchmark
+from gasmcast.jobs import benchmark_backbones as benchmark_backbones_job
 from gasmcast.jobs.benchmark import Benchmark
 
 # Of 2 frames with 11 tokens (6 patches) of width 32, a hidden layer of 64.
@@ -125,7 +126,7 @@ def test_the_other_library_lends_its_weights_and_is_held_to_compute_the_same(con
 
 def test_a_peer_that_computes_something_else_ends_the_benchmark(config, peers, make):
   config.cases.dinov3_vitb16_float32.peer_sides = ("wrong",)
-  with pytest.raises(RuntimeError, match=r"wrong differs from the reference by 1.0e-01 of the largest value in 'cls'"):
+  with pytest.raises(RuntimeError, match=r"wrong differs from the reference by 1.0e-01 in 'cls'"):
     run(make(config))
 
 
@@ -136,6 +137,37 @@ def test_gradients_are_compared_by_the_rules_that_convert_weights(config, peers,
   assert case["what"].startswith("gradient of mean(cls^2) of dinov3_vitb16 on frames [2, 1, 32, 48, 3]")
   assert case["sides"][1]["error"] < 1e-4
   assert case["gflop"] == pytest.approx(3 * GFLOP - PATCHES)
+
+
+def test_what_is_measured_is_kept_when_a_later_case_fails(config, peers, make):
+  config.cases.later = config.cases.dinov3_vitb16_float32.copy_and_resolve_references()
+  config.cases.later.peer_sides = ("wrong",)
+  given = make(config)
+  with pytest.raises(RuntimeError):
+    benchmark.run(given)
+  content = json.loads((given.workdir / "benchmark.json").read_text())
+  assert [case["name"] for case in content["cases"]] == ["dinov3_vitb16_float32"]
+
+
+def test_our_weights_can_be_constants(config, make):
+  config.cases.dinov3_vitb16_float32.our_sides = ("gasmcast", "gasmcast, freezing")
+  content, _ = run(make(config))
+  ours, frozen = content["cases"][0]["sides"]
+  assert frozen["name"] == "gasmcast, freezing" and frozen["error"] < 1e-5
+  assert frozen["seconds"] != ours["seconds"]
+
+
+def test_on_an_accelerator_memory_is_what_the_compiler_plans(config, make, monkeypatch):
+  case = make(config).cases["dinov3_vitb16_float32"]
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  gradient = dataclasses.replace(case, gradient="cls")
+  frozen = dataclasses.replace(case, our_sides=("gasmcast, freezing",))
+  forward, frozen, gradient = (
+    benchmark_backbones_job.prepare("case", c, None, "gpu").sides[0].memory() for c in (case, frozen, gradient)
+  )
+  outputs = 2 * 11 * 32 * 4  # float32 of 2 frames with 11 tokens
+  assert forward >= outputs and frozen >= outputs
+  assert gradient > 4 * (3 * 16 * 16) * 32  # at least the gradient of the patch embedding
 
 
 def test_bfloat16_is_compared_with_float32(config, peers, make):
@@ -181,6 +213,14 @@ def test_every_case_of_the_full_configuration_can_be_made(make):
   assert given.fields.schedule.rounds >= 7
 
 
+def test_cases_are_picked_by_name_or_by_how_names_begin():
+  names = lambda argument: list(benchmark_backbones.get_config(argument).cases)
+  assert names("cases=r3d_18_float32") == ["r3d_18_float32"]
+  assert names("r3d_18_float32_") == ["r3d_18_float32_atrous", "r3d_18_float32_gradient"]
+  with pytest.raises(ValueError, match="cases=vgg: no case begins so; there are dinov3_vitb16_bfloat16, "):
+    names("vgg")
+
+
 def test_a_working_directory_of_a_training_is_left_alone(config, make):
   given = make(config)
   (given.workdir / "checkpoints").mkdir(parents=True)
@@ -215,6 +255,7 @@ def test_a_library_that_can_not_be_used_here_is_left_out(config, peers, make):
     ("peak", {"cpu": (0,)}, r"config.peak.cpu = \(0,\): give sides of square matrices for cpu, gpu, tpu"),
     ("peak", {"car": (8,)}, r"config.peak.car = \(8,\)"),
     ("schedule", {"rounds": 0}, "config.schedule: rounds = 0; at least 1 is needed"),
+    ("cases", {"case": 3}, "config.cases.case = 3 is of type int"),
     ("case", {"backbone": "vgg"}, "config.cases.dinov3_vitb16_float32: backbone = 'vgg' is no backbone; use one of"),
     ("case", {"bakbone": "vgg"}, "config.cases.dinov3_vitb16_float32.bakbone is not a field; did you mean 'backbone'"),
     ("case", {"shape": (1, 0, 32, 32)}, r"shape = \(1, 0, 32, 32\): clips, frames, height and width are positive"),
@@ -226,6 +267,8 @@ def test_a_library_that_can_not_be_used_here_is_left_out(config, peers, make):
       {"gradient": "cells"},
       "gradient = 'cells' is no output of dinov3_vitb16 .* it has cls, registers, tokens",
     ),
+    ("case", {"our_sides": ("fast",)}, r"our_sides = \('fast',\): use 'gasmcast' or 'gasmcast, freezing'"),
+    ("case", {"our_sides": ("gasmcast, freezing",), "gradient": "cls"}, "our_sides = .*: use 'gasmcast'.$"),
     ("case", {"target": {"against": "torch"}}, "config.cases.dinov3_vitb16_float32.target.ratio is missing"),
     ("case", {"platforms": ("gpu",)}, "config.cases: none is for a cpu; add 'cpu' to the platforms of one"),
   ],

@@ -17,9 +17,7 @@ FLOORS = (
 HOST = FLOORS[:4]  # what data workers import of ours (Grain itself imports jax when it is there)
 DEVICE_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax", "clu"}
 PEERS = {"torch", "torchvision", "tensorflow"}
-CONVERSION = pathlib.Path(
-  "gasmcast/features/weights/pytorch_files.py"
-)  # imports torch when it must
+CONVERSION = pathlib.Path("gasmcast/features/weights/pytorch_files.py")  # imports torch when it must
 OUR_CODE = ("gasmcast", "configs", "launch", "benchmarks", "tests")
 
 

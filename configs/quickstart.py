@@ -2,7 +2,7 @@
 
   python launch/main.py --config configs/quickstart.py --workdir runs/quickstart
 
-Cost: about 7 minutes on 2 CPU cores. Expected: top-1 0.98 on test, seed 0 (docs/results.md).
+Cost: about 7 minutes on 2 CPU cores. Expected: top-1 0.97 to 0.99 on test (docs/results.md).
 The argument names the streams, for comparison: configs/quickstart.py:semantic, configs/quickstart.py:motion.
 """
 

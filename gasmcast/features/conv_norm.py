@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from gasmcast.features.conversion import Rule, convolution
+from gasmcast.features.conversion import Rule, batch_norm_rules, convolution
 from gasmcast.layers.depthwise import convolve_depthwise
 
 
@@ -58,9 +58,5 @@ def conv_norm_rules(conv: str, norm: str, path: str) -> Sequence[Rule]:
   r"""Rules for the `ConvNorm` at `path` (with \1 for the groups of the patterns) from the torch names of its parts."""
   return (
     Rule(conv + r"\.weight", f"params/{path}/kernel", convolution),
-    Rule(norm + r"\.weight", f"params/{path}/norm/scale"),
-    Rule(norm + r"\.bias", f"params/{path}/norm/bias"),
-    Rule(norm + r"\.running_mean", f"batch_stats/{path}/norm/mean"),
-    Rule(norm + r"\.running_var", f"batch_stats/{path}/norm/var"),
-    Rule(norm + r"\.num_batches_tracked"),  # torch counts, we do not
+    *batch_norm_rules(norm, f"{path}/norm"),
   )

@@ -86,6 +86,37 @@ class Rule:
 Layout = Sequence[Rule]
 
 
+def linear_rules(
+  name: str, path: str, transform: Callable[[np.ndarray], np.ndarray] = linear, optional: bool = False
+) -> tuple[Rule, ...]:
+  """Weight and bias of a linear layer (or, with their `transform`, of another with a kernel)."""
+  return (
+    Rule(rf"{name}\.weight", f"{path}/kernel", transform, optional),
+    Rule(rf"{name}\.bias", f"{path}/bias", optional=optional),
+  )
+
+
+def norm_rules(name: str, path: str) -> tuple[Rule, ...]:
+  """Weight and bias of a norm."""
+  return Rule(rf"{name}\.weight", f"{path}/scale"), Rule(rf"{name}\.bias", f"{path}/bias")
+
+
+def batch_norm_rules(name: str, path: str) -> tuple[Rule, ...]:
+  """A torch BatchNorm; `path` is below "params/" and "batch_stats/"."""
+  return (
+    *norm_rules(name, f"params/{path}"),
+    Rule(rf"{name}\.running_mean", f"batch_stats/{path}/mean"),
+    Rule(rf"{name}\.running_var", f"batch_stats/{path}/var"),
+    Rule(rf"{name}\.num_batches_tracked"),  # torch counts, we do not
+  )
+
+
+OURS: Layout = (
+  Rule(rf"({CLASSIFIER}.+)", r"\1", optional=True),
+  Rule(rf"((?!{CLASSIFIER})(?:params|batch_stats)/.+)", r"\1"),
+)
+
+
 def is_ours(tensors: Mapping[str, Any]) -> bool:
   """Whether the names are paths of our variables."""
   return bool(tensors) and all(name.startswith(("params/", "batch_stats/")) for name in tensors)
@@ -103,8 +134,7 @@ def choose_layout(names: Sequence[str], layouts: Sequence[Layout]) -> Layout:
 
 def shape_for(path: str, tensors: Mapping[str, Any], layout: Layout) -> tuple[int, ...] | None:
   """The published shape of the tensor that fills the variable at `path`; None if there is none."""
-  if is_ours(tensors):
-    return _shape(tensors[path]) if path in tensors else None
+  layout = OURS if is_ours(tensors) else layout
   for name, tensor in tensors.items():
     if any(path in (rule.expand(name) or ()) for rule in layout):
       return _shape(tensor)
@@ -161,21 +191,17 @@ def _plan(
   tensors: Mapping[str, Any], layout: Layout, wanted: Mapping[str, Any], problems: dict[str, list[str]]
 ) -> list[_Step]:
   """What every tensor fills, by its name alone."""
-  plan, ours = [], is_ours(tensors)
+  plan, layout = [], OURS if is_ours(tensors) else layout
   for name, tensor in tensors.items():
-    matching = (
-      [Rule("", name, optional=name.startswith(CLASSIFIER))]
-      if ours
-      else [rule for rule in layout if rule.expand(name) is not None]
-    )
+    matching = [rule for rule in layout if rule.expand(name) is not None]
     if len(matching) != 1:
       problems["unknown" if not matching else "named by two rules"].append(f"{name} {_text(_shape(tensor))}")
       continue
     rule = matching[0]
-    targets = (name,) if ours else rule.expand(name)
+    targets = rule.expand(name)
     absent = [target for target in targets if target and _path(target) not in wanted]
     if absent and not rule.optional:
-      of = "" if ours else f" (for {absent[0]}, which this network does not have)"
+      of = "" if absent[0] == name else f" (for {absent[0]}, which this network does not have)"
       problems["unknown"].append(f"{name} {_text(_shape(tensor))}{of}")
       continue
     targets = tuple(None if target in absent else target for target in targets)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from gasmcast.core.config import require
 from gasmcast.features.bicubic import resample
-from gasmcast.features.conversion import Rule, linear, patches, rows
+from gasmcast.features.conversion import Rule, linear, linear_rules, norm_rules, patches, rows
 from gasmcast.features.frame_patches import cut, require_patches
 from gasmcast.features.hub_config import read_values, require_kind, require_values
 from gasmcast.features.preprocessing import IMAGENET, Normalisation
@@ -175,16 +175,12 @@ def _hub_layout() -> tuple[Rule, ...]:
   rules = [
     Rule(r"embeddings\.mask_token"),  # used in pretraining only
     Rule(r"embeddings\.(cls_token|register_tokens|position_embeddings)", r"params/\1", rows),
-    Rule(r"embeddings\.patch_embeddings\.projection\.weight", "params/patch_embedding/kernel", patches),
-    Rule(r"embeddings\.patch_embeddings\.projection\.bias", "params/patch_embedding/bias"),
-    Rule(r"layernorm\.weight", "params/norm/scale"),
-    Rule(r"layernorm\.bias", "params/norm/bias"),
+    *linear_rules(r"embeddings\.patch_embeddings\.projection", "params/patch_embedding", patches),
+    *norm_rules(r"layernorm", "params/norm"),
     Rule(layer + r"attention\.attention\.(query|key|value)\.bias", block + r"attention/\2_bias"),
-    Rule(layer + r"attention\.output\.dense\.weight", block + "attention/out/kernel", linear),
-    Rule(layer + r"attention\.output\.dense\.bias", block + "attention/out/bias"),
+    *linear_rules(layer + r"attention\.output\.dense", block + "attention/out"),
     Rule(layer + r"layer_scale([12])\.lambda1", block + r"scale\2"),
-    Rule(layer + r"norm([12])\.weight", block + r"norm\2/scale"),
-    Rule(layer + r"norm([12])\.bias", block + r"norm\2/bias"),
+    *norm_rules(layer + r"norm([12])", block + r"norm\2"),
   ]
   for third, name in enumerate(("query", "key", "value")):
     target = f"{block}attention/qkv_kernel[{third}/3]"
@@ -199,29 +195,23 @@ def _original_layout() -> tuple[Rule, ...]:
     Rule(r"mask_token"),  # used in pretraining only
     Rule(r"(cls_token|register_tokens)", r"params/\1", rows),
     Rule(r"pos_embed", "params/position_embeddings", rows),
-    Rule(r"patch_embed\.proj\.weight", "params/patch_embedding/kernel", patches),
-    Rule(r"patch_embed\.proj\.bias", "params/patch_embedding/bias"),
-    Rule(r"norm\.weight", "params/norm/scale"),
-    Rule(r"norm\.bias", "params/norm/bias"),
+    *linear_rules(r"patch_embed\.proj", "params/patch_embedding", patches),
+    *norm_rules(r"norm", "params/norm"),
     Rule(layer + r"attn\.qkv\.weight", block + "attention/qkv_kernel", linear),
     Rule(
       layer + r"attn\.qkv\.bias", tuple(f"{block}attention/{name}" for name in ("query_bias", "key_bias", "value_bias"))
     ),
-    Rule(layer + r"attn\.proj\.weight", block + "attention/out/kernel", linear),
-    Rule(layer + r"attn\.proj\.bias", block + "attention/out/bias"),
+    *linear_rules(layer + r"attn\.proj", block + "attention/out"),
     Rule(layer + r"ls([12])\.gamma", block + r"scale\2"),
-    Rule(layer + r"norm([12])\.weight", block + r"norm\2/scale"),
-    Rule(layer + r"norm([12])\.bias", block + r"norm\2/bias"),
+    *norm_rules(layer + r"norm([12])", block + r"norm\2"),
     *_mlp_rules(layer, block),
   )
 
 
 def _mlp_rules(layer: str, block: str) -> tuple[Rule, ...]:
   return (
-    Rule(layer + r"mlp\.fc1\.weight", block + "mlp/up/kernel", linear),
-    Rule(layer + r"mlp\.fc1\.bias", block + "mlp/up/bias"),
-    Rule(layer + r"mlp\.fc2\.weight", block + "mlp/down/kernel", linear),
-    Rule(layer + r"mlp\.fc2\.bias", block + "mlp/down/bias"),
+    *linear_rules(layer + r"mlp\.fc1", block + "mlp/up"),
+    *linear_rules(layer + r"mlp\.fc2", block + "mlp/down"),
   )
 
 

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from gasmcast.core.config import require
-from gasmcast.features.conversion import Rule, linear, patches, rows
+from gasmcast.features.conversion import Rule, linear, linear_rules, norm_rules, patches, rows
 from gasmcast.features.frame_patches import cut, require_patches
 from gasmcast.features.hub_config import read_values, require_kind, require_values
 from gasmcast.features.preprocessing import IMAGENET, Normalisation
@@ -196,19 +196,14 @@ def _hub_layout() -> tuple[Rule, ...]:
     Rule(r"embeddings\.mask_token"),  # used in pretraining only
     Rule(r"embeddings\.cls_token", "params/cls_token", rows),
     Rule(r"embeddings\.register_tokens", "params/register_tokens", rows),
-    Rule(r"embeddings\.patch_embeddings\.weight", "params/patch_embedding/kernel", patches),
-    Rule(r"embeddings\.patch_embeddings\.bias", "params/patch_embedding/bias"),
-    Rule(r"norm\.weight", "params/norm/scale"),
-    Rule(r"norm\.bias", "params/norm/bias"),
-    Rule(layer + r"attention\.o_proj\.weight", block + "attention/out/kernel", linear),
-    Rule(layer + r"attention\.o_proj\.bias", block + "attention/out/bias"),
+    *linear_rules(r"embeddings\.patch_embeddings", "params/patch_embedding", patches),
+    *norm_rules(r"norm", "params/norm"),
+    *linear_rules(layer + r"attention\.o_proj", block + "attention/out"),
     Rule(layer + r"attention\.q_proj\.bias", block + "attention/query_bias"),
     Rule(layer + r"attention\.v_proj\.bias", block + "attention/value_bias"),
     Rule(layer + r"layer_scale([12])\.lambda1", block + r"scale\2"),
-    Rule(layer + r"norm([12])\.weight", block + r"norm\2/scale"),
-    Rule(layer + r"norm([12])\.bias", block + r"norm\2/bias"),
-    Rule(layer + r"mlp\.(up|gate|down)_proj\.weight", block + r"mlp/\2/kernel", linear),
-    Rule(layer + r"mlp\.(up|gate|down)_proj\.bias", block + r"mlp/\2/bias"),
+    *norm_rules(layer + r"norm([12])", block + r"norm\2"),
+    *linear_rules(layer + r"mlp\.(up|gate|down)_proj", block + r"mlp/\2"),
   ]
   for third, name in enumerate("qkv"):
     target = f"{block}attention/qkv_kernel[{third}/3]"
@@ -228,24 +223,17 @@ def _original_layout() -> tuple[Rule, ...]:
     Rule(r"rope_embed\.periods"),  # follows from the sizes
     Rule(r"cls_token", "params/cls_token", rows),
     Rule(r"storage_tokens", "params/register_tokens", rows),
-    Rule(r"patch_embed\.proj\.weight", "params/patch_embedding/kernel", patches),
-    Rule(r"patch_embed\.proj\.bias", "params/patch_embedding/bias"),
-    Rule(r"norm\.weight", "params/norm/scale"),
-    Rule(r"norm\.bias", "params/norm/bias"),
+    *linear_rules(r"patch_embed\.proj", "params/patch_embedding", patches),
+    *norm_rules(r"norm", "params/norm"),
     Rule(layer + r"attn\.qkv\.weight", block + "attention/qkv_kernel", linear),
     Rule(layer + r"attn\.qkv\.bias", (block + "attention/query_bias", None, block + "attention/value_bias")),
     Rule(layer + r"attn\.qkv\.bias_mask"),
-    Rule(layer + r"attn\.proj\.weight", block + "attention/out/kernel", linear),
-    Rule(layer + r"attn\.proj\.bias", block + "attention/out/bias"),
+    *linear_rules(layer + r"attn\.proj", block + "attention/out"),
     Rule(layer + r"ls([12])\.gamma", block + r"scale\2"),
-    Rule(layer + r"norm([12])\.weight", block + r"norm\2/scale"),
-    Rule(layer + r"norm([12])\.bias", block + r"norm\2/bias"),
+    *norm_rules(layer + r"norm([12])", block + r"norm\2"),
   ]
   for name, path in {"fc1": "up", "fc2": "down", "w1": "gate", "w2": "up", "w3": "down"}.items():
-    rules += [
-      Rule(layer + rf"mlp\.{name}\.weight", f"{block}mlp/{path}/kernel", linear),
-      Rule(layer + rf"mlp\.{name}\.bias", f"{block}mlp/{path}/bias"),
-    ]
+    rules += linear_rules(layer + rf"mlp\.{name}", f"{block}mlp/{path}")
   return tuple(rules)
 
 

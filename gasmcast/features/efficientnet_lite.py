@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from gasmcast.core.config import require
 from gasmcast.core.errors import WeightsError
 from gasmcast.features.conv_norm import ConvNorm, conv_norm_rules
-from gasmcast.features.conversion import Rule, linear
+from gasmcast.features.conversion import Rule, linear_rules
 from gasmcast.features.preprocessing import IMAGENET, Normalisation
 
 _KERNELS = (3, 3, 5, 3, 5, 5, 3)  # of the depthwise convolutions of each stage
@@ -135,8 +135,7 @@ def _torch_layout() -> tuple[Rule, ...]:
   rules = [
     *conv_norm_rules("_conv_stem", "_bn0", "stem"),
     *conv_norm_rules("_conv_head", "_bn1", "head"),
-    Rule(r"_fc\.weight", "params/logits/kernel", linear, optional=True),
-    Rule(r"_fc\.bias", "params/logits/bias", optional=True),
+    *linear_rules(r"_fc", "params/logits", optional=True),
   ]
   for i, name in enumerate(("expand", "depthwise", "project")):
     rules += conv_norm_rules(f"{block}{name}_conv", f"{block}bn{i}", ours + name)

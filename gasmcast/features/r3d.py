@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 
 from gasmcast.core.config import require
 from gasmcast.core.errors import WeightsError
-from gasmcast.features.conversion import Rule, convolution, linear
+from gasmcast.features.conversion import Rule, batch_norm_rules, convolution, linear_rules
 from gasmcast.features.preprocessing import KINETICS, Normalisation
 from gasmcast.layers.convolution import Conv3D
 
@@ -188,17 +188,10 @@ def _torchvision_layout() -> tuple[Rule, ...]:
     Rule(r"stem\.0\.weight", "params/stem/kernel", convolution),
     Rule(block + r"conv([12])\.0\.weight", f"params/{ours}conv" + r"\3/kernel", convolution),
     Rule(block + r"downsample\.0\.weight", f"params/{ours}shortcut/kernel", convolution),
-    Rule(r"fc\.weight", "params/logits/kernel", linear, optional=True),
-    Rule(r"fc\.bias", "params/logits/bias", optional=True),
-    Rule(r".*\.num_batches_tracked"),  # torch counts, we do not
+    *linear_rules(r"fc", "params/logits", optional=True),
   ]
   for name, path in norms.items():
-    rules += [
-      Rule(name + r"\.weight", f"params/{path}/batch/scale"),
-      Rule(name + r"\.bias", f"params/{path}/batch/bias"),
-      Rule(name + r"\.running_mean", f"batch_stats/{path}/batch/mean"),
-      Rule(name + r"\.running_var", f"batch_stats/{path}/batch/var"),
-    ]
+    rules += batch_norm_rules(name, f"{path}/batch")
   return tuple(rules)
 
 

@@ -17,7 +17,7 @@ from gasmcast.core.config import parse, require
 from gasmcast.core.errors import ConfigError, WeightsError
 from gasmcast.core.rules import Rules
 from gasmcast.features.conv_norm import ConvNorm, conv_norm_rules
-from gasmcast.features.conversion import Rule, linear
+from gasmcast.features.conversion import Rule, linear_rules
 from gasmcast.features.hub_config import read_values, require_kind, require_values
 from gasmcast.features.preprocessing import IMAGENET, Normalisation
 
@@ -176,8 +176,7 @@ def _torchvision_layout() -> tuple[Rule, ...]:
     *conv_norm_rules("conv1", "bn1", "stem"),
     *conv_norm_rules(block + r"conv(\d)", block + r"bn(\d)", ours + r"conv\3"),
     *conv_norm_rules(block + r"downsample\.0", block + r"downsample\.1", ours + "shortcut"),
-    Rule(r"fc\.weight", "params/logits/kernel", linear, optional=True),
-    Rule(r"fc\.bias", "params/logits/bias", optional=True),
+    *linear_rules(r"fc", "params/logits", optional=True),
   )
 
 
@@ -187,8 +186,7 @@ def _hub_layout() -> tuple[Rule, ...]:
   both = lambda name: (name + r"\.convolution", name + r"\.normalization")
   rules = [
     *conv_norm_rules(*both(r"(?:resnet\.)?embedder\.embedder"), "stem"),
-    Rule(r"classifier\.1\.weight", "params/logits/kernel", linear, optional=True),
-    Rule(r"classifier\.1\.bias", "params/logits/bias", optional=True),
+    *linear_rules(r"classifier\.1", "params/logits", optional=True),
   ]
   for stage in range(_STAGES):
     block, ours = rf"(?:resnet\.)?encoder\.stages\.{stage}\.layers\.(\d+)\.", rf"layer{stage + 1}_\1/"

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from gasmcast.core.config import require
 from gasmcast.core.errors import DataError
-from gasmcast.features.conversion import Rule, linear, patches
+from gasmcast.features.conversion import Rule, linear, linear_rules, norm_rules, patches
 from gasmcast.features.frame_patches import require_patches
 from gasmcast.features.hub_config import read_values, require_kind, require_values
 from gasmcast.features.preprocessing import IMAGENET, Normalisation
@@ -208,22 +208,17 @@ def _hub_layout() -> tuple[Rule, ...]:
   rules = [
     Rule(r"(?:vjepa2\.)?predictor\..*"),  # used in pretraining only
     Rule(r"(?:pooler|classifier)\..*"),  # attentive probe of one data set
-    Rule(encoder + r"embeddings\.patch_embeddings\.proj\.weight", "params/patch_embedding/kernel", patches),
-    Rule(encoder + r"embeddings\.patch_embeddings\.proj\.bias", "params/patch_embedding/bias"),
-    Rule(encoder + r"layernorm\.weight", "params/norm/scale"),
-    Rule(encoder + r"layernorm\.bias", "params/norm/bias"),
+    *linear_rules(encoder + r"embeddings\.patch_embeddings\.proj", "params/patch_embedding", patches),
+    *norm_rules(encoder + r"layernorm", "params/norm"),
     Rule(layer + r"attention\.(query|key|value)\.bias", block + r"attention/\2_bias"),
-    Rule(layer + r"attention\.proj\.weight", block + "attention/out/kernel", linear),
-    Rule(layer + r"attention\.proj\.bias", block + "attention/out/bias"),
-    Rule(layer + r"norm([12])\.weight", block + r"norm\2/scale"),
-    Rule(layer + r"norm([12])\.bias", block + r"norm\2/bias"),
+    *linear_rules(layer + r"attention\.proj", block + "attention/out"),
+    *norm_rules(layer + r"norm([12])", block + r"norm\2"),
   ]
   for third, name in enumerate(("query", "key", "value")):
     target = f"{block}attention/qkv_kernel[{third}/3]"
     rules.append(Rule(layer + rf"attention\.{name}\.weight", target, linear))
   for published, ours in (("fc1", "up"), ("fc2", "down")):
-    rules.append(Rule(layer + rf"mlp\.{published}\.weight", f"{block}mlp/{ours}/kernel", linear))
-    rules.append(Rule(layer + rf"mlp\.{published}\.bias", f"{block}mlp/{ours}/bias"))
+    rules += linear_rules(layer + rf"mlp\.{published}", f"{block}mlp/{ours}")
   return tuple(rules)
 
 

@@ -3,6 +3,8 @@
 import os
 import pathlib
 import urllib.parse
+from collections.abc import Callable
+from typing import TypeVar
 
 import huggingface_hub
 from huggingface_hub import constants, errors
@@ -10,6 +12,8 @@ from huggingface_hub import constants, errors
 from gasmcast.core.errors import WeightsError
 from gasmcast.features.weights.download import ANSWER_WITHIN, NoAnswer, answer_within
 from gasmcast.features.weights.tensor_files import CONFIG, INDEX, WEIGHTS, shards
+
+T = TypeVar("T")
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _OFFLINE_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -62,26 +66,28 @@ def _download(name: str, revision: str | None) -> pathlib.Path:
   address = huggingface_hub.hf_hub_url(name, CONFIG, revision=revision, endpoint=endpoint)
   ask = lambda: huggingface_hub.get_hf_file_metadata(address, timeout=ANSWER_WITHIN, endpoint=endpoint)
   get = lambda file: pathlib.Path(huggingface_hub.hf_hub_download(name, file, revision=revision, endpoint=endpoint))
-  try:
-    answer_within(ANSWER_WITHIN, ask)  # once and quickly; a download tries again and again
+  if _if_there(lambda: answer_within(ANSWER_WITHIN, ask)):  # once and quickly; a download tries again and again
     get(CONFIG)
-  except errors.RemoteEntryNotFoundError:
-    pass  # a repository may do without
-  try:
-    return get(WEIGHTS).parent
-  except errors.RemoteEntryNotFoundError:
-    pass  # then it is in shards
-  try:
-    index = get(INDEX)
-  except errors.RemoteEntryNotFoundError as error:
+  if weights := _if_there(lambda: get(WEIGHTS)):
+    return weights.parent
+  index = _if_there(lambda: get(INDEX))
+  if index is None:
     raise WeightsError(
       f"{_subject(name, revision)} holds neither {WEIGHTS} nor {INDEX}. Use another revision or repository, or "
       "download its PyTorch file and give that by weights=PATH."
-    ) from error
+    )
   folders = {get(file).parent for file in shards(index)} | {index.parent}
   if len(folders) > 1:
     raise WeightsError(f"{_subject(name, revision)} changed while it was downloaded; run it again.")
   return index.parent
+
+
+def _if_there(call: Callable[[], T]) -> T | None:
+  """What `call` gives, None where the repository does not have the file it asks for."""
+  try:
+    return call()
+  except errors.RemoteEntryNotFoundError:
+    return None
 
 
 def _explain(error: Exception, name: str, revision: str | None) -> str:

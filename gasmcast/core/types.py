@@ -6,9 +6,11 @@ Host side, in the order in which data flows:
 - `Dataset`: the examples of one split and the names of their classes.
 - `Batch`: a dict of numpy arrays with the leading axis B:
     "frames"  uint8 [B, T, H, W, 3]   RGB; zeros where ok is False
+              or, from a store, "semantic" [B, T, N, D] and "motion" [B, T, (M,) E]: what frozen backbones make of them
     "ok"      bool  [B]               False: the clip could not be read, or the row only fills up the batch
     "index"   int32 [B]               position in `Dataset.examples`; -1 for a row that only fills up the batch
-    one int32 [B] array per label name, for example "action"
+    one int32 [B] array per label name, for example "action"; -1 where the answers are not published
+    one float32 [B] array per name of `Dataset.values`, for example "openness"
   A clip that can't be read keeps its place with ok=False: its loss is masked, its count and path are reported.
   It is never replaced by another clip.
 
@@ -31,11 +33,13 @@ class Example:
 
   Attributes:
     id: unique inside its split.
-    path: the video file.
-    labels: label name -> class index, for example {"action": 17}.
+    path: the video file, or a folder of extracted frames.
+    labels: label name -> class index, for example {"action": 17}; empty where the answers are not published.
     start: first moment in seconds, None for the beginning of the file.
     stop: end in seconds (exclusive), None for the end of the file.
     group: examples of one group (source video, person) never stand in two splits.
+    values: name -> number to be predicted, for example {"openness": 0.6}.
+    rate: frames a second where `path` is a folder of extracted frames; None for a video file, which says so itself.
   """
 
   id: str
@@ -44,6 +48,8 @@ class Example:
   start: float | None = None
   stop: float | None = None
   group: str = ""
+  values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Dataset:
     fingerprint: hash that changes with any example, label or class name.
     pairs: kind ("mirrored", "reversed in time") -> pairs of classes of the first label that differ in that alone;
       reported on their own.
+    values: names of the numbers to be predicted, in the order of the columns.
   """
 
   name: str
@@ -66,6 +73,7 @@ class Dataset:
   classes: Mapping[str, tuple[str, ...]]
   fingerprint: str
   pairs: Mapping[str, tuple[tuple[int, int], ...]] = dataclasses.field(default_factory=dict)
+  values: tuple[str, ...] = ()
 
 
 class System(Protocol):

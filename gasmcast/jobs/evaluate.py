@@ -29,7 +29,7 @@ from gasmcast.training.optim import make_optimizer
 from gasmcast.training.sharding import replicated, shard_batch
 from gasmcast.training.state import TrainState, create_state, fingerprint, variables
 from gasmcast.training.step import eval_step
-from gasmcast.videos.pipeline import evaluation_batches
+from gasmcast.videos.batches import evaluation_batches
 
 
 def check(experiment: Experiment) -> None:
@@ -116,7 +116,7 @@ def _evaluate(
   total, failed = None, 0
   place = {"process": jax.process_index(), "processes": jax.process_count()}
   with DataErrors(experiment.workdir) as errors:
-    for batch in evaluation_batches(dataset, experiment.data, **place):
+    for batch in evaluation_batches(experiment.source(dataset), experiment.data, **place):
       sums, scores = step(state, shard_batch(errors.strip(batch, dataset.split, int(state.step)), experiment.mesh))
       total = merge(total, jax.device_get(sums))
       index, ok = _everywhere(batch["index"]), _everywhere(batch["ok"])
@@ -176,7 +176,7 @@ def _attention(
   devices = experiment.mesh.shape["data"]
   data = dataclasses.replace(experiment.data, global_batch=-(-len(chosen) // devices) * devices, workers=0)
   place = {"process": jax.process_index(), "processes": jax.process_count()}
-  batch = next(iter(evaluation_batches(few, data, **place)))
+  batch = next(iter(evaluation_batches(experiment.source(few), data, **place)))
   on_device = shard_batch({name: leaf for name, leaf in batch.items() if name != "error"}, experiment.mesh)
 
   def step(state, batch):

@@ -30,7 +30,8 @@ from gasmcast.systems.fusion_classifier import require_trainable
 from gasmcast.training.config import TrainConfig
 from gasmcast.training.optim import OptimConfig, make_schedule
 from gasmcast.training.sharding import ShardingConfig, make_mesh
-from gasmcast.videos.pipeline import DataConfig
+from gasmcast.videos.batches import Source
+from gasmcast.videos.pipeline import Clips, DataConfig
 
 # What may differ when a run is resumed: it changes speed, place or reporting, not the result.
 _INCIDENTAL_DATA = ("root", "workers", "threads", "prefetch", "cache_bytes")
@@ -123,6 +124,10 @@ class Experiment(Run):
         f"{self.data_root} has {classes} classes and config.data.classes is {self.class_count}; correct either."
       )
     return dataset
+
+  def source(self, dataset: Dataset, augmented: bool = False) -> Source:
+    """What batches of this data set are made of; `augmented` for training."""
+    return Clips(dataset, self.data, augmented)
 
   def system(self, class_names: tuple[str, ...]) -> gasmcast_system.GasmCastSystem:
     """The model, its loss and its metrics for these classes."""

@@ -8,7 +8,7 @@ from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.systems.gasmcast import LABEL
 from gasmcast.training.loop import fit
-from gasmcast.videos.pipeline import evaluation_batches, train_batches
+from gasmcast.videos.batches import evaluation_batches, train_batches
 
 
 def check(experiment: Experiment) -> None:
@@ -33,11 +33,14 @@ def run(experiment: Experiment) -> None:
   """
   train, validation = experiment.dataset("train"), experiment.dataset("validation")
   experiment, pretrained = experiment.with_weights()
+  source = experiment.source(train, augmented=True)
   place = {"process": jax.process_index(), "processes": jax.process_count()}
   result = fit(
     experiment.system(train.classes[LABEL]),
-    lambda step: train_batches(train, experiment.data, experiment.seed, start_step=step, **place),
-    lambda: evaluation_batches(validation, experiment.data, **place),
+    lambda step: train_batches(
+      experiment.source(train, augmented=True), experiment.data, experiment.seed, start_step=step, **place
+    ),
+    lambda: evaluation_batches(experiment.source(validation), experiment.data, **place),
     experiment.train_config(train),
     experiment.workdir,
     experiment.identity(train, pretrained),

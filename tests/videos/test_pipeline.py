@@ -9,11 +9,21 @@ import pytest
 from gasmcast.core.config import parse
 from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset
-from gasmcast.videos.pipeline import ERROR_LENGTH, AugmentationConfig, DataConfig, evaluation_batches, train_batches
+from gasmcast.videos import batches
+from gasmcast.videos.batches import ERROR_LENGTH
+from gasmcast.videos.pipeline import AugmentationConfig, Clips, DataConfig
 
 PLAIN = AugmentationConfig(scale=(1, 1), ratio=(1, 1), brightness=0, contrast=0, saturation=0, flip=0)
 CONFIG = DataConfig(global_batch=4, frames=4, size=32, short_side=32, augmentation=PLAIN)
 FULL = dataclasses.replace(CONFIG, size=16, augmentation=AugmentationConfig())
+
+
+def train_batches(dataset, config, seed, **place):
+  return batches.train_batches(Clips(dataset, config, augmented=True), config, seed, **place)
+
+
+def evaluation_batches(dataset, config, **place):
+  return batches.evaluation_batches(Clips(dataset, config, augmented=False), config, **place)
 
 
 def take(iterator, count):

@@ -21,6 +21,7 @@ setup(
   package_data={"gasmcast.reports": ["templates/*"]},
   install_requires=[
     "absl-py>=2.5.1",
+    "array-record>=0.8.6",
     "blake3>=1.0.11",
     "clu>=0.0.12",
     "flax>=0.12.8",
@@ -31,6 +32,8 @@ setup(
     "jinja2>=3.1.6",
     "matplotlib>=3.11.2",
     "ml-collections>=1.1.0",
+    "ml-dtypes>=0.6.0",
+    "msgpack>=1.2.4",
     "numpy>=2.4.6",
     "opencv-python-headless>=4.14.0.94,<5",  # 5.0.0.93 bundles an FFmpeg with known holes
     "optax>=0.2.8",
@@ -46,6 +49,7 @@ setup(
     "dev": [*TEST, "pre-commit>=4.7.0"],
     "report": ["openTSNE>=1.0.4", "scikit-learn>=1.9.1", "umap-learn>=0.5.12"],
     "serve": ["fastapi>=0.165.0", "flatbuffers>=25.12.19", "uvicorn>=0.54.0"],
+    "peers": ["av>=18.1.0", "torch==2.13.0", "torchcodec==0.13.0"],  # 0.14 and later want CUDA
     "torch": ["torch==2.13.0"],
     "weights": WEIGHTS,
     "wandb": ["wandb>=0.31.0"],

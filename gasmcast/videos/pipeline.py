@@ -8,6 +8,7 @@ import numpy as np
 from gasmcast.core.config import require
 from gasmcast.core.types import Dataset
 from gasmcast.datasets.labels import flip_map
+from gasmcast.videos.frame_cache import EVICTIONS
 from gasmcast.videos.reader import CachingReader, Reader
 from gasmcast.videos.sample import centre_frames, random_frames
 from gasmcast.videos.transforms import ColourJitter, HorizontalFlip, RandomResizedCrop, ResizeCentreCrop
@@ -60,6 +61,9 @@ class DataConfig:
     prefetch: batches that are made or kept ready at a time, at least one a thread, in each worker or in this process.
     cache_bytes: up to this many bytes of decoded videos stay in memory; the clips are the same with and without. For
       data sets of a few thousand short clips. 0 is off.
+    cache_eviction: what a full cache does. "none" keeps what came first, which is better for shuffled passes over a set
+      of which it holds a share f: f of the reads hit, against f + (1 - f) ln(1 - f) with "lru" (0.50 and 0.15 at half).
+      "lru" drops what was read longest ago, which is better where the same videos are wanted again soon.
   """
 
   global_batch: int
@@ -71,6 +75,7 @@ class DataConfig:
   threads: int = 2
   prefetch: int = 4
   cache_bytes: int = 0
+  cache_eviction: str = "none"
 
   def __post_init__(self):
     for name, least in (
@@ -94,6 +99,10 @@ class DataConfig:
       self.short_side == 0 or self.short_side >= self.size,
       f"data.short_side = {self.short_side} is less than data.size = {self.size}: frames would be shrunk and then "
       f"enlarged; use {self.size} or more, or 0.",
+    )
+    require(
+      self.cache_eviction in EVICTIONS,
+      f"data.cache_eviction = {self.cache_eviction!r}: it must be one of {', '.join(EVICTIONS)}.",
     )
     require(
       not (self.cache_bytes and self.workers),
@@ -121,7 +130,9 @@ class Clips:
     self.dataset = dataset
     self._config = config
     self._reader = Reader(dataset.examples, config.short_side)
-    self._training_reader = CachingReader(self._reader, config.cache_bytes) if config.cache_bytes else self._reader
+    self._training_reader = (
+      CachingReader(self._reader, config.cache_bytes, config.cache_eviction) if config.cache_bytes else self._reader
+    )
     self._random_crop = RandomResizedCrop(config.size, augmentation.scale, augmentation.ratio)
     self._jitter = ColourJitter(augmentation.brightness, augmentation.contrast, augmentation.saturation)
     self._flip = HorizontalFlip(augmentation.flip, class_maps)

@@ -1,0 +1,66 @@
+"""Reading many clips takes no more memory, files or threads than reading a few."""
+
+import dataclasses
+import gc
+import itertools
+
+import pytest
+
+from gasmcast.core import machine
+from gasmcast.core.memory import Monitor
+from gasmcast.core.types import Dataset, Example
+from gasmcast.videos.batches import evaluation_batches, train_batches
+from gasmcast.videos.pipeline import AugmentationConfig, Clips, DataConfig
+
+SHORT = pytest.param(2000, marks=pytest.mark.reliability)
+LONG = pytest.param(20_000, marks=[pytest.mark.reliability, pytest.mark.long])
+
+BATCH, WARM_UP, EVERY = 20, 1000, 100  # clips
+CONFIG = DataConfig(BATCH, frames=8, size=32, short_side=32, augmentation=AugmentationConfig(flip=0.0))
+
+
+def repeated(dataset: Dataset, clips: int) -> Dataset:
+  """Examples of the intact and broken files of `dataset` again and again."""
+  examples = itertools.islice(itertools.cycle(dataset.examples), clips)
+  numbered = tuple(Example(str(number), example.path, example.labels) for number, example in enumerate(examples))
+  return dataclasses.replace(dataset, examples=numbered)
+
+
+def watch(batches, clips):
+  """After the warm-up: MB of growth for each 1,000 clips, and by how much the numbers of files and threads vary.
+
+  Buffers and the arenas of the threads fill up during the first clips. What is free, but held back by Python or by the
+  allocator until it is used again, is returned before each reading: how much that is depends on the order of threads.
+  """
+  monitor, counts = Monitor(), []
+  for number, _ in enumerate(itertools.islice(batches, (WARM_UP + clips) // BATCH), 1):
+    done = number * BATCH
+    if done >= WARM_UP and done % EVERY == 0:
+      gc.collect()
+      machine._return_freed_memory()
+      numbers = monitor.read(done)
+      counts.append((numbers["memory/files"], numbers["memory/threads"]))
+  assert done == WARM_UP + clips
+  files, threads = zip(*counts, strict=True)
+  return monitor.growth(), max(files) - min(files), max(threads) - min(threads)
+
+
+@pytest.mark.parametrize("clips", [SHORT, LONG])
+def test_evaluation_takes_no_more_memory_for_more_clips(dataset, clips):
+  batches = evaluation_batches(Clips(repeated(dataset, WARM_UP + clips), CONFIG, augmented=False), CONFIG)
+  growth, files, threads = watch(batches, clips)
+  assert growth <= 1.0  # MB
+  assert files <= 2 * CONFIG.threads  # the videos open at that moment
+  assert threads <= 1
+
+
+@pytest.mark.parametrize("clips", [SHORT, LONG])
+def test_training_with_a_cache_that_evicts_takes_no_more_memory_for_more_clips(dataset, clips):
+  three_videos = 3 * 20 * 32 * 32 * 3
+  config = dataclasses.replace(CONFIG, cache_bytes=three_videos)
+  batches = train_batches(Clips(repeated(dataset, 700), config, augmented=True), config, 0)
+  growth, files, threads = watch(batches, clips)
+  batches.close()
+  assert growth <= 1.0  # MB
+  assert files <= 2 * CONFIG.threads
+  assert threads <= 1

@@ -90,6 +90,74 @@ def augmentation() -> ConfigDict:
   )
 
 
+def prepare(dataset: str, **options) -> ConfigDict:
+  """Job prepare on a data set with these options of its reader; see jobs/preparation.py, metrics/quality_checks.py."""
+  checks = {
+    "official_counts": (0.0, "error"),
+    "missing": (0.0, "error"),
+    "unreadable": (0.001, "error"),
+    "short": (0.01, "warning"),
+    "black": (0.01, "warning"),
+    "frozen": (0.01, "warning"),
+    "small": (0.01, "warning"),
+    "miscounted": (0.05, "warning"),
+    "duplicates": (0.0, "warning"),
+    "across_splits": (0.0, "warning"),
+    "unmapped": (0.0, "error"),
+    "fewest_examples": (1.0, "warning"),
+    "changed": (0.0, "error"),
+    "wrong_checksums": (0.0, "error"),
+    "drift_examples": (0.01, "error"),
+    "drift_flags": (0.01, "warning"),
+    "drift_statistics": (0.2, "warning"),
+    "drift_classes": (0.05, "warning"),
+  }
+  fields = {
+    "dataset": dataset,
+    "source": config_dict.placeholder(str),
+    "annotations": config_dict.placeholder(str),
+    "videos": config_dict.placeholder(str),
+    "splits": ("train", "validation", "test"),
+    "options": options,
+    "checksums": (),
+    "verify": False,
+    "accept_changes": False,
+    "baseline": config_dict.placeholder(str),
+    "exclude": (),
+    "workers": 0,
+    "shard": 256,
+    "timeout": 30.0,
+    "memory": 300_000_000,
+    "quality": {
+      "min_frames": 8,
+      "min_seconds": 0.5,
+      "min_side": 64,
+      "max_black": 0.5,
+      "max_frozen": 0.9,
+      "max_miscount": 0,
+    },
+    "checks": {name: {"limit": limit, "severity": severity} for name, (limit, severity) in checks.items()},
+  }
+  return ConfigDict({"job": "prepare", "prepare": fields})
+
+
+def extract() -> ConfigDict:
+  """The store of features and who fills it; see jobs/extraction.py and store/compression.py."""
+  return ConfigDict(
+    {
+      "store": config_dict.placeholder(str),
+      "splits": ("train", "validation"),
+      "semantic": {"tokens": 0, "precision": "bfloat16", "pca": 0},
+      "motion": {"tokens": 0, "precision": "bfloat16", "pca": 0},
+      "views": 1,
+      "pca_clips": 256,
+      "batch": 8,
+      "shard": 256,
+      "threads": 2,
+    }
+  )
+
+
 def optim() -> ConfigDict:
   """AdamW with warm-up and cosine; see training/optim.py."""
   return ConfigDict(

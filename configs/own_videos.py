@@ -8,7 +8,7 @@ The folder is in the layout of Something-Something-V2 (README, "Your own videos"
 clips: what is seen in a frame comes from EfficientNet-Lite0 (ImageNet), how it moves from I3D (Kinetics-400).
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import common
 
@@ -23,7 +23,9 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.data = ConfigDict(
     {
+      "dataset": "something_something",
       "root": "data/own_videos",
+      "store": config_dict.placeholder(str),
       "classes": 2,
       "global_batch": 8,
       "frames": 16,
@@ -34,12 +36,15 @@ def get_config(arg: str = "") -> ConfigDict:
       "threads": 2,
       "prefetch": 4,
       "cache_bytes": 0,
+      "cache_eviction": "none",
     }
   )
+  config.extract = common.extract()
   config.model = ConfigDict(
     {
       "variant": "efficient",
       "motion_tokens": "segments",
+      "stride": 2,
       "fusion": common.fusion(arguments.semantic),
       "semantic": common.stream(arguments.semantic),
       "motion": common.stream(arguments.motion),

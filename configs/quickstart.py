@@ -22,6 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.generate = common.moving_objects()
   config.data = ConfigDict(
     {
+      "dataset": "something_something",
       "root": "data/moving_objects",
       "classes": 12,
       "global_batch": 16,
@@ -33,6 +34,7 @@ def get_config(arg: str = "") -> ConfigDict:
       "threads": 2,
       "prefetch": 4,
       "cache_bytes": 1_000_000_000,
+      "cache_eviction": "none",
     }
   )
   config.data.augmentation.scale = (0.7, 0.9)
@@ -42,6 +44,7 @@ def get_config(arg: str = "") -> ConfigDict:
     {
       "variant": "efficient",
       "motion_tokens": "grid",
+      "stride": 2,
       "fusion": common.fusion(),
       "semantic": common.stream(
         "dinov3",

@@ -16,7 +16,7 @@ backbones: with the defaults 143 GMAC (DINOv3 ViT-B/16 on 8 frames) and 53 GMAC 
 `runlocal` trains the same code in seconds on the rendered videos: configs/ssv2_gasmcast.py:efficient,runlocal
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from configs import common
 
@@ -31,7 +31,9 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.data = ConfigDict(
     {
+      "dataset": "something_something",
       "root": "data/something_something_v2",
+      "store": config_dict.placeholder(str),
       "classes": 174,
       "global_batch": 64,
       "frames": 16,
@@ -42,12 +44,15 @@ def get_config(arg: str = "") -> ConfigDict:
       "threads": 2,
       "prefetch": 4,
       "cache_bytes": 0,
+      "cache_eviction": "none",
     }
   )
+  config.extract = common.extract()
   config.model = ConfigDict(
     {
       "variant": arguments.variant,
       "motion_tokens": "segments",
+      "stride": 2,
       "fusion": common.fusion(arguments.semantic),
       "semantic": common.stream(arguments.semantic),
       "motion": common.stream(arguments.motion),

@@ -3,11 +3,16 @@
     labels.json        {"Moving something up": "43", ...}      template without brackets -> class index
     train.json         [{"id": "78687", "label": "moving a pen up", "template": "Moving [something] up",
     validation.json      "placeholders": ["a pen"]}, ...]
-    test.json          the original one has ids only, so it can't be evaluated
+    test.json          [{"id": "1420"}, ...]: the original one publishes no answers
+    test-answers.csv   its answers, published later: a line "1420;Moving something up" a video
     videos/<id>.webm   or 20bn-something-something-v2/<id>.webm, as the original archives unpack
     pairs.json         optional: {"mirrored": [["class name", "class name"], ...], "reversed in time": [...]}
+    sources.csv        optional: columns id and source_group, the film that a clip was cut from; folds never divide one
     dataset.json       optional: {"name": ..., "pixels": hash of the decoded pixels}, for generated data
 
+The annotation files may also lie in labels/, and be named as in the first release, something-something-v2-train.json.
+
+The class of an entry is its template without brackets, letter by letter; a template that gives no class is refused.
 Whether the video files exist is not looked up here (220,847 of them, often on a network disk); the reader of a video
 that is missing says so.
 """
@@ -15,43 +20,74 @@ that is missing says so.
 import pathlib
 from typing import Any
 
-from gasmcast.core.config import require
 from gasmcast.core.errors import DataError
 from gasmcast.core.manifest import hash_json, read_json
 from gasmcast.core.types import Dataset, Example
+from gasmcast.datasets.class_index import read_classes
+from gasmcast.datasets.csv_rows import Distinct, read_rows, shown
+from gasmcast.datasets.dataset import require_folder, require_split
 
-SPLITS = ("train", "validation", "test")
+OFFICIAL = {"train": 168_913, "validation": 24_777, "test": 27_157}  # 220,847 videos
 VIDEO_FOLDERS = ("videos", "20bn-something-something-v2")
+_PREFIX = "something-something-v2-"
 
 
 def load(root: str | pathlib.Path, split: str) -> Dataset:
   """The examples of one split with the label "action", in the order of the annotation file.
+
+  The test split without answers has examples without labels.
 
   Raises:
     ConfigError: `split` is none of train, validation, test.
     DataError: a file or folder is missing or its content is not as described above. The message names file, entry
       and remedy.
   """
-  require(split in SPLITS, f"split = {split!r} is none of {', '.join(SPLITS)}.")
+  require_split(split)
   root = pathlib.Path(root)
-  if not root.is_dir():
-    raise DataError(f"{root} is not a folder; give the one that holds labels.json and {split}.json.")
+  require_folder(root, f"labels.json and {split}.json")
   videos = _video_folder(root)
   identity = _identity(root / "dataset.json")
-  classes = _classes(root / "labels.json")
+  classes = read_classes(annotation_file(root, "labels.json"))
   positions = {name: index for index, name in enumerate(classes)}
-  examples = _examples(root / f"{split}.json", positions, videos)
+  answers = _answers(root) if split == "test" else None
+  groups = _groups(root / "sources.csv")
+  examples = _examples(annotation_file(root, f"{split}.json"), split, positions, answers, videos, groups)
   fingerprint = hash_json(
     {
       **identity,
       "split": split,
       "ids": [example.id for example in examples],
-      "labels": [example.labels["action"] for example in examples],
+      "labels": [example.labels.get("action") for example in examples],
       "classes": classes,
     }
   )
   pairs = _pairs(root / "pairs.json", positions)
   return Dataset(identity["name"], split, examples, {"action": classes}, fingerprint, pairs)
+
+
+def annotation_file(root: pathlib.Path, name: str) -> pathlib.Path:
+  """Where the file lies under one of its names and in one of its places.
+
+  Raises:
+    DataError: nowhere, or in two places.
+  """
+  found = [file for file in _places(root, name) if file.is_file()]
+  if not found:
+    places = ", ".join(str(file.relative_to(root)) for file in _places(root, name))
+    raise DataError(
+      f"{root / name} is missing; the folder must hold labels.json and one JSON file a split (looked for {places})."
+    )
+  return _only(found)
+
+
+def _places(root: pathlib.Path, name: str) -> list[pathlib.Path]:
+  return [root / folder / file for file in (name, _PREFIX + name) for folder in ("", "labels")]
+
+
+def _only(found: list[pathlib.Path]) -> pathlib.Path:
+  if len(found) > 1:
+    raise DataError(f"{found[0]} and {found[1]} are two files for one purpose; remove one of them.")
+  return found[0]
 
 
 def _video_folder(root: pathlib.Path) -> pathlib.Path:
@@ -61,59 +97,65 @@ def _video_folder(root: pathlib.Path) -> pathlib.Path:
   raise DataError(f"{root} holds no folder {' or '.join(VIDEO_FOLDERS)}; put the .webm files into {root / 'videos'}.")
 
 
-def _read(file: pathlib.Path) -> Any:
-  if not file.is_file():
-    raise DataError(f"{file} is missing; the folder must hold labels.json and one JSON file a split.")
-  return read_json(file)
-
-
 def _identity(file: pathlib.Path) -> dict[str, str]:
   """{"name": ..., "pixels": ...}: what the data set says of itself; the pixels are "" where it says nothing."""
-  told = _read(file) if file.exists() else {}
+  told = read_json(file) if file.exists() else {}
   if not isinstance(told, dict):
     raise DataError(f'{file} holds a {type(told).__name__}; an object such as {{"name": "my videos"}} is needed.')
   identity = {"name": told.get("name", "something_something"), "pixels": told.get("pixels", "")}
   for key, value in identity.items():
     if not isinstance(value, str):
-      raise DataError(f"{file}: {key} = {value!r} is not a string; write it in quotes or leave it out.")
+      raise DataError(f"{file}: {key} = {shown(value)} is not a string; write it in quotes or leave it out.")
   return identity
 
 
-def _classes(file: pathlib.Path) -> tuple[str, ...]:
-  labels = _read(file)
-  if not isinstance(labels, dict) or not labels:
-    raise DataError(f'{file} is no list of classes; an object such as {{"Moving something up": "0"}} is needed.')
-  names: dict[int, str] = {}
-  for name, text in labels.items():
-    if not (isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 10):
-      raise DataError(f'{file}: the index of {name!r} is {text!r}; a string of digits such as "17" is needed.')
-    if int(text) in names:
-      raise DataError(f"{file}: {names[int(text)]!r} and {name!r} have the same index {text}; number them 0, 1, 2, ...")
-    names[int(text)] = name
-  if max(names) != len(names) - 1:
-    missing = next(index for index in range(len(names)) if index not in names)
-    raise DataError(
-      f"{file}: {len(names)} classes but none has the index {missing}; number them 0 to {len(names) - 1}."
-    )
-  return tuple(names[index] for index in range(len(names)))
-
-
 def _pairs(file: pathlib.Path, positions: dict[str, int]) -> dict[str, tuple[tuple[int, int], ...]]:
-  kinds = _read(file) if file.exists() else {}
+  kinds = read_json(file) if file.exists() else {}
   remedy = 'an object such as {"mirrored": [["Moving left", "Moving right"]]} with names of labels.json is needed.'
   if not isinstance(kinds, dict):
     raise DataError(f"{file} holds a {type(kinds).__name__}; {remedy}")
   pairs: dict[str, tuple[tuple[int, int], ...]] = {}
   for kind, entries in kinds.items():
     for entry in entries if isinstance(entries, list) else [entries]:
-      if not isinstance(entry, list) or len(entry) != 2 or not all(name in positions for name in entry):
-        raise DataError(f"{file}: {kind!r} holds {entry!r}; {remedy}")
+      known = isinstance(entry, list) and all(isinstance(name, str) and name in positions for name in entry)
+      if not known or len(entry) != 2:
+        raise DataError(f"{file}: {shown(kind)} holds {shown(entry)}; {remedy}")
     pairs[kind] = tuple((positions[first], positions[second]) for first, second in entries)
   return pairs
 
 
-def _examples(file: pathlib.Path, positions: dict[str, int], videos: pathlib.Path) -> tuple[Example, ...]:
-  entries = _read(file)
+def _answers(root: pathlib.Path) -> dict[str, str] | None:
+  """id -> template of test-answers.csv, None where there is no such file."""
+  found = [file for file in _places(root, "test-answers.csv") if file.is_file()]
+  if not found:
+    return None
+  answers, ids = {}, Distinct()
+  for row in read_rows(_only(found), ("id", "template"), delimiter=";", header=("id", "template")):
+    ids.add(row, "id", row.file_name("id"))
+    answers[row.cells["id"]] = row.text("template")
+  return answers
+
+
+def _groups(file: pathlib.Path) -> dict[str, str]:
+  """id -> group; empty where there is no such file."""
+  if not file.exists():
+    return {}
+  groups, ids = {}, Distinct()
+  for row in read_rows(file, ("id", "source_group")):
+    ids.add(row, "id", row.text("id"))
+    groups[row.cells["id"]] = row.text("source_group")
+  return groups
+
+
+def _examples(
+  file: pathlib.Path,
+  split: str,
+  positions: dict[str, int],
+  answers: dict[str, str] | None,
+  videos: pathlib.Path,
+  groups: dict[str, str],
+) -> tuple[Example, ...]:
+  entries = read_json(file)
   if not isinstance(entries, list):
     raise DataError(f"{file} holds a {type(entries).__name__}; a list of entries is needed.")
   if not entries:
@@ -123,12 +165,17 @@ def _examples(file: pathlib.Path, positions: dict[str, int], videos: pathlib.Pat
     where = f"{file}, entry {number}"
     video = _video_id(entry, where)
     if video in first_use:
-      raise DataError(f"{where}: the id {video!r} is already that of entry {first_use[video]}; remove one of them.")
+      raise DataError(
+        f"{where}: the id {shown(video)} is already that of entry {first_use[video]}; remove one of them."
+      )
     first_use[video] = number
-    action = positions.get(_class_name(entry, where))
-    if action is None:
-      raise DataError(f"{where} ({video}): {_class_name(entry, where)!r} is no class of labels.json; correct either.")
-    examples.append(Example(id=video, path=str(videos / f"{video}.webm"), labels={"action": action}))
+    template = _template(entry, split, answers, where)
+    labels = {} if template is None else {"action": _class(template, positions, f"{where} ({video})")}
+    if groups and video not in groups:
+      raise DataError(f"{where}: sources.csv has no line for the id {shown(video)}; add one, or remove the file.")
+    path = str(videos / f"{video}.webm")
+    examples.append(Example(id=video, path=path, labels=labels, group=groups.get(video, "")))
+  _check_answers(file, examples, answers)
   return tuple(examples)
 
 
@@ -137,16 +184,49 @@ def _video_id(entry: Any, where: str) -> str:
     raise DataError(f'{where} has no id; an object with "id": "<name of the video file without .webm>" is needed.')
   video = entry["id"]
   if not video or not video.isprintable() or video.startswith(".") or "/" in video or "\\" in video:
-    raise DataError(f"{where}: the id {video!r} is no plain file name; use letters, digits, '-' and '_'.")
+    raise DataError(f"{where}: the id {shown(video)} is no plain file name; use letters, digits, '-' and '_'.")
+  if len(video) > 200:
+    raise DataError(f"{where}: the id {shown(video)} is longer than a file name can be; use at most 200 characters.")
   return video
 
 
-def _class_name(entry: dict[str, Any], where: str) -> str:
-  if "template" not in entry:
+def _template(entry: dict[str, Any], split: str, answers: dict[str, str] | None, where: str) -> str | None:
+  """What the entry or test-answers.csv says of it; None for a test entry of which neither says anything."""
+  own = entry.get("template")
+  if "template" in entry and not isinstance(own, str):
+    raise DataError(f"{where} ({entry['id']}): template = {shown(own)} is not a string.")
+  if own is None and split != "test":
     raise DataError(
-      f'{where} ({entry["id"]}) has no "template", so this split has no answers (the original test.json publishes '
-      "none); use the validation split, or add templates."
+      f'{where} ({entry["id"]}) has no "template", so it has no answer; add the template, or remove the entry.'
     )
-  if not isinstance(entry["template"], str):
-    raise DataError(f"{where} ({entry['id']}): template = {entry['template']!r} is not a string.")
-  return entry["template"].replace("[", "").replace("]", "")
+  answer = own if answers is None else answers.get(entry["id"])
+  if own is not None and answers is not None and answer != own.replace("[", "").replace("]", ""):
+    raise DataError(f"{where} ({entry['id']}): template = {shown(own)}, and test-answers.csv says {shown(answer)}.")
+  return answer
+
+
+def _class(template: str, positions: dict[str, int], where: str) -> int:
+  name = template.replace("[", "").replace("]", "")
+  if name not in positions:
+    raise DataError(f"{where}: {shown(name)} is no class of labels.json; correct either.")
+  return positions[name]
+
+
+def _check_answers(file: pathlib.Path, examples: list[Example], answers: dict[str, str] | None) -> None:
+  """All entries have answers or none has, and no answer is about another video."""
+  without = [example.id for example in examples if not example.labels]
+  if without and len(without) < len(examples):
+    raise DataError(
+      f"{file}: {len(without)} of {len(examples)} entries have no answer, the first is {shown(without[0])}; give all "
+      "of them a template or a line in test-answers.csv, or none."
+    )
+  if answers is None:
+    return
+  if without:
+    raise DataError(f"test-answers.csv has no answer for any entry of {file}; take both files from one release.")
+  strangers = sorted(set(answers) - {example.id for example in examples})
+  if strangers:
+    raise DataError(
+      f"test-answers.csv has {len(strangers)} answers for videos that {file} does not list, the first for "
+      f"{shown(strangers[0])}; take both files from one release."
+    )

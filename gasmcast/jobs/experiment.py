@@ -11,9 +11,10 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
@@ -22,9 +23,13 @@ from gasmcast.core.config import parse, require, to_dict
 from gasmcast.core.durations import resolve
 from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset
-from gasmcast.datasets import something_something
 from gasmcast.datasets.generated.moving_objects import Recipe
+from gasmcast.datasets.table import DATASETS
+from gasmcast.datasets.table import load as load_dataset
+from gasmcast.jobs import extraction
 from gasmcast.jobs.run import Run
+from gasmcast.store.feature_store import FeatureStore, find
+from gasmcast.store.source import StoredFeatures, split_name
 from gasmcast.systems import gasmcast as gasmcast_system
 from gasmcast.systems.fusion_classifier import require_trainable
 from gasmcast.training.config import TrainConfig
@@ -34,30 +39,10 @@ from gasmcast.videos.batches import Source
 from gasmcast.videos.pipeline import Clips, DataConfig
 
 # What may differ when a run is resumed: it changes speed, place or reporting, not the result.
-_INCIDENTAL_DATA = ("root", "workers", "threads", "prefetch", "cache_bytes")
+_INCIDENTAL_DATA = ("root", "workers", "threads", "prefetch", "cache_bytes", "cache_eviction")
 _INCIDENTAL_STREAM = ("weights", "given")  # where the weights lie: their content is compared instead
+T = TypeVar("T")
 _DURATIONS = ("steps", "log_every", "validate_every", "checkpoint_every")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
-  """What evaluation looks at.
-
-  Attributes:
-    splits: to be evaluated, in this order; the report is about the last one.
-    attention_clips: examples whose attention is drawn.
-  """
-
-  splits: tuple[str, ...] = ("validation", "test")
-  attention_clips: int = 4
-
-  def __post_init__(self):
-    unknown = set(self.splits) - set(something_something.SPLITS)
-    require(
-      bool(self.splits) and not unknown,
-      f"config.evaluate.splits = {self.splits}: name one or more of {', '.join(something_something.SPLITS)}.",
-    )
-    require(self.attention_clips >= 0, f"config.evaluate.attention_clips = {self.attention_clips}; use 0 or more.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +58,11 @@ class _Fields:
   train: dict[str, Any]
   generate: dict[str, Any] | None = None
   evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
+  extract: dict[str, Any] = dataclasses.field(default_factory=dict)
+  predict: dict[str, Any] = dataclasses.field(default_factory=dict)
+  folds: dict[str, Any] = dataclasses.field(default_factory=dict)
+  engine: str = "local"
+  cluster: dict[str, Any] = dataclasses.field(default_factory=dict)
   sharding: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -96,15 +86,26 @@ class Experiment(Run):
       f"config.data.classes = {data.get('classes')!r}: the number of classes is a whole number of at least 2.",
     )
     self.data_root, self.class_count = pathlib.Path(data.pop("root", "")), data.pop("classes")
+    self.data_name, self.store_folder = data.pop("dataset", "something_something"), data.pop("store", None)
+    require(self.data_name in DATASETS, f"config.data.dataset = {self.data_name!r}: use one of {', '.join(DATASETS)}.")
     self.data = parse(DataConfig, data, "config.data")
     self.recipe = None if fields.generate is None else parse(Recipe, fields.generate, "config.generate")
     self.model = gasmcast_system.parse_model(fields.model)
-    self.evaluate = parse(EvaluateConfig, fields.evaluate, "config.evaluate")
-    self._fields = fields
+    self._fields, self._stored = fields, False
+    self.cluster = {"engine": fields.engine, **fields.cluster}
     # Wrong fields are refused before the data are there: of a set to be made the number of clips is known.
     config = self._train_config(self.recipe.train // self.data.global_batch if self.recipe else 0)
     self.max_error_share = config.max_error_share
+    self._check_store()
     self._check_model()
+
+  def section(self, name: str, fields: type[T]) -> T:
+    """The fields of one job, which are checked when it is: `config.<name>` as the dataclass `fields`.
+
+    Raises:
+      ConfigError: an unknown or impossible field.
+    """
+    return parse(fields, getattr(self._fields, name), f"config.{name}")
 
   @functools.cached_property
   def mesh(self) -> Mesh:
@@ -117,7 +118,7 @@ class Experiment(Run):
     Raises:
       DataError: it can't be used, or has another number of classes than the configuration.
     """
-    dataset = something_something.load(self.data_root, split)
+    dataset = load_dataset(self.data_name, self.data_root, split)
     classes = len(dataset.classes[gasmcast_system.LABEL])
     if classes != self.class_count:
       raise DataError(
@@ -126,8 +127,27 @@ class Experiment(Run):
     return dataset
 
   def source(self, dataset: Dataset, augmented: bool = False) -> Source:
-    """What batches of this data set are made of; `augmented` for training."""
+    """What batches of this data set are made of, videos or stored features; `augmented` for training.
+
+    Raises:
+      DataError: the store has no features of this data set, or not all of them yet.
+    """
+    if self.store_folder is None:
+      return self.clips(dataset, augmented)
+    return StoredFeatures(dataset, (self.store.reader(split_name(dataset)),))
+
+  def clips(self, dataset: Dataset, augmented: bool = False) -> Clips:
+    """The videos of a data set."""
     return Clips(dataset, self.data, augmented)
+
+  @functools.cached_property
+  def store(self) -> FeatureStore:
+    """The stored features of these backbones and clips, in `config.data.store`.
+
+    Raises:
+      DataError: there are none; the message names what differs.
+    """
+    return find(self.store_folder, extraction.wanted(self.model, self.data))
 
   def system(self, class_names: tuple[str, ...]) -> gasmcast_system.GasmCastSystem:
     """The model, its loss and its metrics for these classes."""
@@ -148,18 +168,22 @@ class Experiment(Run):
       part["trainable" if trained[name] else "frozen"] += math.prod(leaf.shape)
     return parts
 
-  def with_weights(self) -> tuple["Experiment", gasmcast_system.Pretrained]:
+  def with_weights(self, stored: bool = True) -> tuple["Experiment", gasmcast_system.Pretrained]:
     """The weights of the backbones, and the experiment with the sizes that they have.
+
+    Of a training on stored features both come from the store, and there are no weights, unless `stored` is False.
 
     Raises:
       WeightsError: weights that can't be had or read, or that are of another network.
       ConfigError: with these sizes the model is impossible, or beyond its budget.
     """
-    pretrained = gasmcast_system.load_pretrained(self.model)
-    if pretrained.model == self.model:
-      return self, pretrained
+    stored = stored and self.store_folder is not None
+    if stored:
+      pretrained = extraction.pretrained(self.model, self.store)
+    else:
+      pretrained = gasmcast_system.load_pretrained(self.model)
     sized = copy.copy(self)
-    sized.model = pretrained.model
+    sized.model, sized._stored = pretrained.model, stored
     for name in ("any_system", "abstract_variables"):  # of the sizes before
       sized.__dict__.pop(name, None)
     sized._check_model()
@@ -171,7 +195,8 @@ class Experiment(Run):
     model = to_dict(self.model)
     for stream in ("semantic", "motion"):
       model[stream] = {key: value for key, value in model[stream].items() if key not in _INCIDENTAL_STREAM}
-    return {"config": {"data": data, "model": model}, "data": train.fingerprint, **pretrained.identity()}
+    store = {} if self.store_folder is None else {"store": self.store.fingerprint}
+    return {"config": {"data": data, "model": model}, "data": train.fingerprint, **store, **pretrained.identity()}
 
   def _train_config(self, steps_per_epoch: int) -> TrainConfig:
     known, steps_per_epoch = steps_per_epoch > 0, max(1, steps_per_epoch)
@@ -198,6 +223,15 @@ class Experiment(Run):
       f"of {devices}, for example {-(-batch // devices) * devices}.",
     )
 
+  def _check_store(self) -> None:
+    """Stored features are those of frozen backbones."""
+    for name, stream in self.model.streams().items() if self.store_folder is not None else ():
+      require(
+        not stream.trainable,
+        f"config.data.store = {self.store_folder!r} with config.model.{name}.trainable = True: stored features are "
+        "those of a frozen backbone; set trainable to False, or config.data.store to None to train on videos.",
+      )
+
   def _check_model(self) -> None:
     """Traces the model without allocating anything: impossible shapes and a blown budget are refused here."""
     params = self.abstract_variables["params"]
@@ -214,5 +248,16 @@ class Experiment(Run):
   @functools.cached_property
   def abstract_variables(self) -> Any:
     """Names, shapes and types of all variables; nothing is allocated."""
-    batch = gasmcast_system.example_batch(self.data.frames, self.data.size)
-    return jax.eval_shape(self.any_system.init, jax.random.key(0), batch)
+    return jax.eval_shape(self.any_system.init, jax.random.key(0), self.example_batch())
+
+  def example_batch(self, rows: int = 1) -> dict[str, np.ndarray]:
+    """A batch of the right shapes: of frames, or of what the frozen backbones make of them where there is a store."""
+    batch = gasmcast_system.example_batch(self.data.frames, self.data.size, rows)
+    if self.store_folder is None:
+      return batch
+    del batch["frames"]
+    if self._stored:
+      shapes = {name: tuple(self.store.description[name]["shape"]) for name in self.model.streams()}
+    else:  # the store may still have to be made
+      shapes = extraction.feature_shapes(self.model, self.data.frames, self.data.size)
+    return batch | {name: np.zeros((rows, *shape), np.float32) for name, shape in shapes.items()}

@@ -13,6 +13,7 @@ from rich.table import Table
 from gasmcast.core import rules
 from gasmcast.core.errors import WorkdirError
 from gasmcast.core.manifest import read_json
+from gasmcast.jobs.evaluate import EvaluateConfig
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.classification import confident_mistakes
 from gasmcast.reports.attention import AttentionExample
@@ -36,7 +37,7 @@ def run(experiment: Experiment) -> None:
   Raises:
     WorkdirError: the working directory has not been evaluated.
   """
-  workdir, split = experiment.workdir, experiment.evaluate.splits[-1]
+  workdir, split = experiment.workdir, experiment.section("evaluate", EvaluateConfig).splits[-1]
   if jax.process_index():
     return
   metrics = read_json(workdir / "metrics.json") if (workdir / "metrics.json").is_file() else {"splits": {}}

@@ -15,9 +15,13 @@ from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.run import Run
 
 JOBS = {
+  "prepare": "gasmcast.jobs.prepare",
   "generate": "gasmcast.jobs.generate",
+  "extract": "gasmcast.jobs.extract",
   "train": "gasmcast.jobs.train",
   "evaluate": "gasmcast.jobs.evaluate",
+  "predict": "gasmcast.jobs.predict",
+  "cross_validate": "gasmcast.jobs.cross_validate",
   "report": "gasmcast.jobs.report",
   "count": "gasmcast.jobs.count",
   "devices": "gasmcast.jobs.devices",

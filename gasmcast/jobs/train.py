@@ -4,6 +4,7 @@ import jax
 
 from gasmcast.core.config import require
 from gasmcast.core.errors import Stopped
+from gasmcast.datasets.dataset import require_labels
 from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.systems.gasmcast import LABEL
@@ -32,14 +33,14 @@ def run(experiment: Experiment) -> None:
     UserError: what `training.loop.fit` raises.
   """
   train, validation = experiment.dataset("train"), experiment.dataset("validation")
+  require_labels(train)
+  require_labels(validation)
   experiment, pretrained = experiment.with_weights()
   source = experiment.source(train, augmented=True)
   place = {"process": jax.process_index(), "processes": jax.process_count()}
   result = fit(
     experiment.system(train.classes[LABEL]),
-    lambda step: train_batches(
-      experiment.source(train, augmented=True), experiment.data, experiment.seed, start_step=step, **place
-    ),
+    lambda step: train_batches(source, experiment.data, experiment.seed, start_step=step, **place),
     lambda: evaluation_batches(experiment.source(validation), experiment.data, **place),
     experiment.train_config(train),
     experiment.workdir,

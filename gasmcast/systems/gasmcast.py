@@ -4,7 +4,8 @@
                             |                                                                   +--> fusion --> logits
                             +--all frames---------> motion backbone ----> segments [B, 8, E] ---+
 
-Frame 2s of the clip and motion segment s show the same moment. Widths, grids and times are those of the features.
+Frame s * stride of the clip (stride = 2) and motion segment s show the same moment. Widths, grids and times are those
+of the features.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from jaxtyping import Array, Float, UInt8
 from gasmcast.core.config import parse, require
 from gasmcast.core.rules import Rules
 from gasmcast.core.types import Batch, PyTree
+from gasmcast.features.compressed import expand
 from gasmcast.features.preprocessing import prepare
 from gasmcast.features.streams import StreamConfig, load_stream, parse_stream
 from gasmcast.fusion.config import VARIANTS, FusionConfig
@@ -29,7 +31,6 @@ from gasmcast.metrics import classification
 from gasmcast.systems.fusion_classifier import FusionClassifier
 
 LABEL = "action"
-_STRIDE = 2  # the semantic stream sees every second frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class GasmCastConfig:
     fusion: everything between their features and the scores.
     motion_tokens: "segments": one vector a segment, the mean over space; "grid": every cell of the last stage, so that
       the fusion sees where something moves.
+    stride: frames of the clip for each frame that the semantic stream sees.
     dtype: of the arithmetic; parameters, softmax and norms are float32.
     label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
     auxiliary_weight: of the loss of each auxiliary head.
@@ -51,12 +53,14 @@ class GasmCastConfig:
   motion: StreamConfig
   fusion: FusionConfig
   motion_tokens: Literal["segments", "grid"] = "segments"
+  stride: int = 2
   dtype: Literal["float32", "bfloat16"] = "float32"
   label_smoothing: float = 0.1
   auxiliary_weight: float = 0.2
   max_trainable: int = 20_000_000
 
   def __post_init__(self):
+    require(self.stride >= 1, f"config.model.stride = {self.stride}: it must be at least 1.")
     require(
       0 <= self.label_smoothing < 1,
       f"config.model.label_smoothing = {self.label_smoothing}: it is a share; use 0 to below 1.",
@@ -131,32 +135,25 @@ def load_pretrained(model: GasmCastConfig) -> Pretrained:
   return Pretrained(model, variables, streams)
 
 
-class _Network(nn.Module):
-  """Frames -> outputs of `FusionClassifier`; only the backbones of the streams in use are there."""
+class Backbones(nn.Module):
+  """Frames -> features of the streams that the fusion uses; only their backbones are there.
+
+  Returns {"semantic" [B, T, N, D], "motion" [B, T, E], or [B, T, M, E] with `config.motion_tokens` "grid"}.
+  """
 
   config: GasmCastConfig
-  classes: int
 
   @nn.compact
-  def __call__(self, frames: UInt8[Array, "B T H W 3"], train: bool, capture: bool) -> dict[str, Any]:
-    config, dtype = self.config, jnp.dtype(self.config.dtype)
-    streams = config.fusion.streams
-    semantic = motion = motion_grid = None
-    if streams != "motion":
-      semantic = self._run(config.semantic, frames[:, ::_STRIDE], train, "semantic")["tokens"]
-    if streams != "semantic":
-      motion = self._run(config.motion, frames, train, "motion")[config.motion_tokens]
-      if config.motion_tokens == "grid":
-        motion_grid = motion.shape[2:4]
-        motion = motion.reshape(*motion.shape[:2], -1, motion.shape[-1])
-    if semantic is not None and motion is not None:
-      require(
-        semantic.shape[1] == motion.shape[1],
-        f"the semantic stream has {semantic.shape[1]} frames and the motion stream {motion.shape[1]} segments; "
-        "choose config.data.frames and config.model.motion.mode so that they agree (16 and 'atrous' give 8 and 8).",
-      )
-    fusion = FusionClassifier(config.fusion, self.classes, dtype, motion_grid=motion_grid, name="fusion")
-    return fusion(semantic, motion, train, capture)
+  def __call__(self, frames: UInt8[Array, "B T H W 3"], train: bool = False) -> dict[str, Array]:
+    config, features = self.config, {}
+    for name in config.streams():
+      if name == "semantic":
+        features[name] = self._run(config.semantic, frames[:, :: config.stride], train, name)["tokens"]
+      else:
+        features[name] = self._run(config.motion, frames, train, name)[config.motion_tokens]
+        if config.motion_tokens == "grid":
+          features[name] = features[name].reshape(*features[name].shape[:2], -1, features[name].shape[-1])
+    return features
 
   def _run(self, stream: StreamConfig, frames: Array, train: bool, name: str) -> dict[str, Array]:
     network = stream.network
@@ -165,8 +162,38 @@ class _Network(nn.Module):
     return features if stream.trainable else jax.tree.map(jax.lax.stop_gradient, features)
 
 
+class _Network(nn.Module):
+  """A batch -> outputs of `FusionClassifier`, from its frames or from stored features."""
+
+  config: GasmCastConfig
+  classes: int
+
+  @nn.compact
+  def __call__(self, batch: Mapping[str, Array], train: bool, capture: bool) -> dict[str, Any]:
+    config, dtype = self.config, jnp.dtype(self.config.dtype)
+    if "frames" in batch:
+      backbones = Backbones(config)
+      nn.share_scope(self, backbones)  # they are named beside the fusion
+      features = backbones(batch["frames"], train)
+    else:
+      features = {name: expand(batch, name) for name in config.streams()}
+    semantic, motion = features.get("semantic"), features.get("motion")
+    if semantic is not None and motion is not None:
+      require(
+        semantic.shape[1] == motion.shape[1],
+        f"the semantic stream has {semantic.shape[1]} frames and the motion stream {motion.shape[1]} segments; "
+        "choose config.data.frames, config.model.stride and config.model.motion.mode so that they agree (16, 2 and "
+        "'atrous' give 8 and 8).",
+      )
+    fusion = FusionClassifier(config.fusion, self.classes, dtype, name="fusion")
+    return fusion(semantic, motion, train, capture)
+
+
 class GasmCastSystem:
-  """The `System` of GASM-CAST for a list of class names. Batches hold "frames" and the label "action"."""
+  """The `System` of GASM-CAST for a list of class names.
+
+  Batches hold "frames", or what `Backbones` made of them, and the label "action".
+  """
 
   def __init__(self, config: GasmCastConfig, class_names: tuple[str, ...]):
     self.config = config
@@ -186,10 +213,10 @@ class GasmCastSystem:
   @property
   def stride(self) -> int:
     """Frames of the clip for each frame of the semantic stream."""
-    return _STRIDE
+    return self.config.stride
 
   def init(self, rng: Array, batch: Batch) -> PyTree:
-    return self._network.init(rng, batch["frames"], False, False)
+    return self._network.init(rng, _inputs(batch), False, False)
 
   def apply(
     self,
@@ -202,7 +229,7 @@ class GasmCastSystem:
   ) -> tuple[dict[str, Any], dict[str, PyTree]]:
     """Outputs of `FusionClassifier`, and the updated "batch_stats" of backbones in training."""
     collections = [name for name in variables if name != "params"] if train else []
-    return self._network.apply(variables, batch["frames"], train, capture, rngs=rngs, mutable=collections)
+    return self._network.apply(variables, _inputs(batch), train, capture, rngs=rngs, mutable=collections)
 
   def loss(self, outputs: Mapping[str, Any], batch: Batch) -> tuple[Array, dict[str, Array]]:
     """Smoothed cross-entropy, and that of each auxiliary head times its weight."""
@@ -252,6 +279,11 @@ class GasmCastSystem:
       if weights is not None:
         explained[f"layer {layer}"] = weights.mean(1).reshape(batch, time, -1, time, cells).mean(2).sum(-1)
     return explained
+
+
+def _inputs(batch: Batch) -> dict[str, Array]:
+  """What the network reads; the rest of a batch need not be of a type that a device can hold."""
+  return {name: leaf for name, leaf in batch.items() if name == "frames" or name.startswith(("semantic", "motion"))}
 
 
 def example_batch(frames: int, size: int, rows: int = 1) -> dict[str, np.ndarray]:

@@ -117,6 +117,11 @@ def compile_train_step(
 def eval_step(state: TrainState, batch: DeviceBatch, *, system: System) -> dict[str, PyTree]:
   """Sums over the rows with ok: "metrics" as `system.metrics`, "loss" times rows, and "rows"."""
   outputs, _ = system.apply(variables(state), batch, train=False)
+  return batch_sums(outputs, batch, system=system)
+
+
+def batch_sums(outputs: Mapping[str, PyTree], batch: DeviceBatch, *, system: System) -> dict[str, PyTree]:
+  """What `eval_step` returns, from the outputs of the system."""
   loss, _ = system.loss(outputs, batch)
   rows = jnp.sum(batch["ok"])
   return {"metrics": system.metrics(outputs, batch), "loss": jnp.where(rows > 0, loss * rows, 0.0), "rows": rows}

@@ -1,0 +1,110 @@
+"""Job extract: what the frozen backbones make of every clip, into a store that training reads in place of the videos.
+
+The work is cut into shards. Any number of workers, on this machine and on others that see the folder, take the next
+one that nobody holds; a shard is either finished, with its checksum, or as good as not begun. So the same command,
+given again, goes on where the first was stopped, and given on another machine, helps.
+"""
+
+import time
+from typing import Any
+
+from rich.console import Console
+
+from gasmcast.core.config import parse, require
+from gasmcast.core.manifest import write_json
+from gasmcast.core.shards import Work
+from gasmcast.jobs import engines, records
+from gasmcast.jobs.experiment import Experiment
+from gasmcast.jobs.extraction import ExtractConfig
+from gasmcast.jobs.extractor import Extractor
+from gasmcast.store.feature_store import FAILED
+
+_SAY_SECONDS = 15.0
+
+
+def check(experiment: Experiment) -> None:
+  """Refuses wrong fields, and backbones that are trained or random, whose features are worth nothing later."""
+  experiment.section("extract", ExtractConfig)
+  _engine(experiment)
+  for name, stream in experiment.model.streams().items():
+    require(
+      not stream.trainable and not stream.random,
+      f"config.model.{name} is trained or random: only features of a frozen, published backbone are worth storing; set "
+      f"config.model.{name}.trainable to False and name its weights.",
+    )
+
+
+def run(experiment: Experiment) -> None:
+  """Has the workers work, and says what there is in the end.
+
+  Raises:
+    DataError: a split can't be used.
+    WeightsError: the weights of a backbone can't be had.
+    WorkdirError: the store can't be written.
+  """
+  records.write(experiment)
+  arguments = (experiment.raw, str(experiment.workdir), experiment.command)
+  engines.run(_engine(experiment), work, arguments, experiment.console)
+
+
+def work(raw: dict[str, Any], workdir: str, command: str) -> None:
+  """One worker: extracts until every split is whole, by whoever."""
+  experiment, pretrained = Experiment(raw, workdir, command).with_weights(stored=False)
+  extractor = Extractor(experiment, pretrained)
+  experiment.console.print(f"Features go to {extractor.store.folder}")
+  splits = {}
+  for split in experiment.section("extract", ExtractConfig).splits:
+    dataset = experiment.dataset(split)
+    shards = extractor.begin(dataset)
+    for note in shards.notes:
+      experiment.console.print(note)
+    progress = Progress(experiment.console, split, shards)
+    extractor.extract(dataset, shards, progress.add)
+    splits[split] = progress.end()
+  write_json(experiment.workdir / "extract.json", {"store": str(extractor.store.folder), "splits": splits})
+
+
+def _engine(experiment: Experiment) -> engines.EngineConfig:
+  return parse(engines.EngineConfig, experiment.cluster, "config.cluster")
+
+
+class Progress:
+  """Says every few seconds how many clips all workers have done, at what rate, and how long the rest will take."""
+
+  def __init__(self, console: Console, split: str, shards: Work):
+    self._console, self._split, self._shards = console, split, shards
+    self._begin = self._said = time.monotonic()
+    self._there, self._items = shards.progress()
+    self._done = 0
+
+  def add(self, clips: int) -> None:
+    """So many clips more were done here."""
+    self._done += clips
+    now = time.monotonic()
+    if now - self._said >= _SAY_SECONDS:
+      self._said = now
+      finished, items = self._shards.progress()
+      rate = max(finished - self._there, self._done) / (now - self._begin)
+      left = (items - finished) / rate
+      self._console.print(
+        f"{self._split}: {finished:,} of {items:,} clips in finished shards, {rate:.1f} clips/s, "
+        f"{duration(left)} left; {self._done:,} by this worker"
+      )
+
+  def end(self) -> dict[str, Any]:
+    """The numbers of the split, said once."""
+    seconds, receipts = time.monotonic() - self._begin, self._shards.receipts()
+    failed = sum(len(receipt.result[FAILED]) for receipt in receipts.values())
+    size = sum(receipt.bytes for receipt in receipts.values())
+    unreadable = f", {failed} could not be read" if failed else ""
+    self._console.print(
+      f"{self._split}: {self._items:,} clips in {len(receipts)} shards, {size / 1e6:,.1f} MB{unreadable}; "
+      f"{self._done:,} by this worker in {duration(seconds)}, {self._done / seconds:.1f} clips/s"
+    )
+    return {"clips": self._items, "failed": failed, "bytes": size, "here": self._done, "seconds": seconds}
+
+
+def duration(seconds: float) -> str:
+  """1:02:03 of hours, minutes and seconds."""
+  minutes, rest = divmod(round(seconds), 60)
+  return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -4,10 +4,8 @@ Whatever comes from outside (class names, ids, paths, the command) is text: jinj
 images, and the page's Content-Security-Policy lets run the one script whose hash it names and load nothing.
 """
 
-import base64
 import csv
 import dataclasses
-import hashlib
 import io
 import os
 import pathlib
@@ -15,14 +13,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-
 from gasmcast.core.manifest import atomic_file
 from gasmcast.metrics import classification
 from gasmcast.metrics.classification import ClassRow, Mistake
 from gasmcast.reports import figures
 from gasmcast.reports.attention import AttentionExample, attention_figure
-from gasmcast.reports.theme import DARK, LIGHT, page_svg, raster, svg
+from gasmcast.reports.page import data_uri, render
+from gasmcast.reports.theme import DARK, LIGHT, raster, svg
 
 PICTURES_LIMIT = 1_900_000  # bytes of attention pictures inside the page, which stays below 3 MB
 _OWN_FILES = re.compile(r"(confusion|per_class|training|calibration|depth)\.svg|attention-\d+\.png")
@@ -113,13 +110,11 @@ def _charts(report: Report, rows: Sequence[ClassRow]) -> dict[str, bytes]:
 
 
 def _page(report: Report, numbers: Mapping[str, float], rows: Sequence[ClassRow], charts: Mapping[str, bytes]) -> str:
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader("gasmcast.reports"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-  )
-  environment.filters |= {"percent": _percent, "count": lambda number: f"{number:,.0f}"}
-  script = environment.get_template("sort.js").render()
   pairs = {kind: classification.pairs(report.sums, pairs, report.class_names) for kind, pairs in report.pairs.items()}
-  return environment.get_template("report.html").render(
+  return render(
+    "report.html",
+    charts,
+    filters={},
     report=report,
     run=report.run,
     numbers=numbers,
@@ -129,11 +124,8 @@ def _page(report: Report, numbers: Mapping[str, float], rows: Sequence[ClassRow]
     },
     top=min(classification.TOP, len(rows)),
     rows=rows,
-    charts={name: _data_uri("image/svg+xml", page_svg(content)) for name, content in charts.items()},
     pairs={kind: (*found, classification.pooled(found)) for kind, found in pairs.items() if found},
     pictures=_pictures(report.attention),
-    themes={"light": dataclasses.asdict(LIGHT), "dark": dataclasses.asdict(DARK)},
-    script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
   )
 
 
@@ -144,20 +136,12 @@ def _pictures(examples: Sequence[AttentionExample]) -> list[dict[str, str | None
     picture = {"file": f"attention-{number:02d}.png", "id": example.id, "light": None, "dark": None}
     if total < PICTURES_LIMIT:
       for name, theme in (("light", LIGHT), ("dark", DARK)):
-        picture[name] = _data_uri("image/webp", raster(attention_figure(example, theme), theme, "webp", dpi=130))
+        picture[name] = data_uri("image/webp", raster(attention_figure(example, theme), theme, "webp", dpi=130))
       total += len(picture["light"]) + len(picture["dark"])
     if total > PICTURES_LIMIT:
       picture |= {"light": None, "dark": None}
     pictures.append(picture)
   return pictures
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-  return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _percent(share: float | None) -> str:
-  return "–" if share is None else f"{100 * share:.1f}"
 
 
 def _csv(rows: Sequence[ClassRow]) -> bytes:

@@ -28,9 +28,9 @@ from gasmcast.core.timing import Schedule, Side, largest_error, measure
 from gasmcast.jobs import benchmark_peers, records
 from gasmcast.jobs.benchmark_peers import PLATFORMS, Peers, PeersConfig
 from gasmcast.jobs.run import Run
-from gasmcast.reports.benchmark import CaseResult, Target, case_numbers, markdown
+from gasmcast.reports.benchmark import CaseResult, Reading, Target, case_numbers, markdown
 
-SUBJECTS = {"backbones": "gasmcast.jobs.benchmark_backbones"}
+SUBJECTS = {"backbones": "gasmcast.jobs.benchmark_backbones", "data": "gasmcast.jobs.benchmark_data"}
 _BUSY = 0.5  # load for each CPU from which on times mislead
 
 
@@ -39,15 +39,17 @@ class Prepared:
   """A case ready to be measured.
 
   A subject's module has `parse_case(values, where)`, which gives a case with a `dtype`, whose peak it is compared with,
-  and `prepare(where, case, peers, platform)`, which gives this.
+  `prepare(where, case, peers, platform)`, which gives this, and `versions()` of what only it needs.
 
   Attributes:
     sides: ours first.
     what: is computed, in words.
-    flop: operations of a call, by `formula`; 0 if nobody counts any.
+    flop: operations of a call, by `formula`; 0 and "" if nobody counts any.
     tolerance: largest error.
     difference: by which errors are told, of `core.timing`.
     reference: the exact result; None takes our first side's.
+    clips: of a call; 0 where a call isn't about clips.
+    readings: takes numbers other than times.
   """
 
   sides: Sequence[Side]
@@ -57,14 +59,17 @@ class Prepared:
   tolerance: float
   difference: Callable[[np.ndarray, np.ndarray], float] = largest_error
   reference: Mapping[str, np.ndarray] | None = None
+  clips: int = 0
+  readings: Callable[[], Sequence[Reading]] = tuple
 
 
 @dataclasses.dataclass(frozen=True)
 class _CaseFields:
-  """What a case has whatever its subject."""
+  """What a case has whatever its subject; without a schedule of its own it is measured by that of the config."""
 
   target: Target | None = None
   platforms: tuple[str, ...] = PLATFORMS
+  schedule: Schedule | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +151,8 @@ def run(benchmark: Benchmark) -> None:
   records.write(benchmark)
   platform, described = jax.default_backend(), machine.describe()
   peers, missing = benchmark_peers.load(benchmark.fields.peers, platform)
-  header = _header(described, peers, missing)
+  versions = records.versions() | (dict(peers.versions()) if peers else {}) | benchmark.subject.versions()
+  header = _header(described, versions, missing)
   for line in header:
     benchmark.say(line)
   content = {
@@ -156,7 +162,7 @@ def run(benchmark: Benchmark) -> None:
     "platform": platform,
     "devices": [device.device_kind for device in jax.local_devices()],
     "threads": machine.usable_cpus(),
-    "versions": _versions(peers),
+    "versions": versions,
     "peers_missing": missing,
     "schedule": dataclasses.asdict(benchmark.fields.schedule),
   }
@@ -189,11 +195,19 @@ def _measure(benchmark: Benchmark, name: str, peers: Peers | None, platform: str
   prepared: Prepared = benchmark.subject.prepare(f"config.cases.{name}", case, peers, platform)
   benchmark.say(f"{name}: {prepared.what}")
   say = lambda line: benchmark.say(f"  {line}")
-  sides = measure(
-    prepared.sides, benchmark.fields.schedule, prepared.tolerance, prepared.reference, prepared.difference, say
-  )
+  common = benchmark.common[name]
+  schedule = common.schedule or benchmark.fields.schedule
+  sides = measure(prepared.sides, schedule, prepared.tolerance, prepared.reference, prepared.difference, say)
   result = CaseResult(
-    name, case.dtype, prepared.what, prepared.flop, prepared.formula, tuple(sides), benchmark.common[name].target
+    name,
+    case.dtype,
+    prepared.what,
+    prepared.flop,
+    prepared.formula,
+    tuple(sides),
+    common.target,
+    prepared.clips,
+    tuple(prepared.readings()),
   )
   del prepared
   jax.clear_caches()
@@ -203,14 +217,14 @@ def _measure(benchmark: Benchmark, name: str, peers: Peers | None, platform: str
   return result
 
 
-def _header(described: Mapping[str, Any], peers: Peers | None, missing: str) -> list[str]:
+def _header(described: Mapping[str, Any], versions: Mapping[str, str], missing: str) -> list[str]:
   """The lines that say what was measured on, with what, and what was not measured."""
   devices = jax.local_devices()
   cpu = f"{described['cpu']} (family/model {described['cpu_family_model']})" if described["cpu_family_model"] else ""
   lines = [
     f"{cpu or described['cpu']}; {', '.join(described['flags']) or 'no telling flags'}",
     f"{machine.usable_cpus()} threads for every side; jax on {len(devices)} x {devices[0].device_kind}",
-    f"{_now()}; " + ", ".join(f"{name} {version}" for name, version in _versions(peers).items()),
+    f"{_now()}; " + ", ".join(f"{name} {version}" for name, version in versions.items()),
   ]
   if missing:
     lines.append(f"Our sides alone, no target is judged: {missing}")
@@ -218,10 +232,6 @@ def _header(described: Mapping[str, Any], peers: Peers | None, missing: str) -> 
   if load > _BUSY * machine.usable_cpus():
     lines.append(f"The machine was busy at the start (load {load}): times mislead, ratios do so less.")
   return lines
-
-
-def _versions(peers: Peers | None) -> dict[str, str]:
-  return records.versions() | ({} if peers is None else dict(peers.versions()))
 
 
 def _now() -> str:

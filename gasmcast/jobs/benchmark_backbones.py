@@ -126,6 +126,11 @@ def parse_case(values: Mapping[str, Any], where: str) -> BackboneCase:
   return case
 
 
+def versions() -> dict[str, str]:
+  """Nothing beside what every run needs."""
+  return {}
+
+
 def prepare(where: str, case: BackboneCase, peers: Peers | None, platform: str) -> Prepared:
   """The sides of a case, ours first."""
   peer: Peer | None = None

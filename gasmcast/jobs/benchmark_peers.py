@@ -19,6 +19,7 @@ from gasmcast.core.config import require
 from gasmcast.core.errors import ConfigError
 
 PLATFORMS = ("cpu", "gpu", "tpu")
+INSTALL = "pip install -e '.[peers]'"
 _PRODUCTS = 7  # of each size; the fastest counts
 
 
@@ -65,12 +66,14 @@ class PeersConfig:
 
 
 def load(config: PeersConfig | None, platform: str) -> tuple[Peers | None, str]:
-  """(the library, started; "") or (None, why there is none).
+  """(the library, started; "") or (None, why there is none; "" where the configuration knows of none).
 
   Raises:
     ConfigError: the package is there and the module is not.
   """
-  if config is None or not config.enabled:
+  if config is None:
+    return None, ""
+  if not config.enabled:
     return None, "the configuration leaves the peers out."
   if importlib.util.find_spec(config.package) is None:
     return None, f"{config.package} is not installed, so the peers are missing; {config.install} adds them."
@@ -94,6 +97,18 @@ def resolve(name: str, where: str) -> Any:
     raise ConfigError(f"{where} = {name!r}: {error}; peers are found from the folder of the checkout.") from error
   require(not attribute or hasattr(found, attribute), f"{where} = {name!r}: {module} has no {attribute!r}.")
   return getattr(found, attribute) if attribute else found
+
+
+def imported(make: Callable[[], Any]) -> Any:
+  """What `make` gives, which imports a peer's library.
+
+  Raises:
+    RuntimeError: the library is missing, or does not work with what is installed here.
+  """
+  try:
+    return make()
+  except (ImportError, OSError) as error:
+    raise RuntimeError(f"{error}; {INSTALL} installs what works together") from error
 
 
 def peaks(

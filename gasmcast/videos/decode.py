@@ -17,6 +17,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 
 # Read by OpenCV when it first opens a video. A damaged file is reported by a DataError, not by lines on stderr.
@@ -38,12 +39,20 @@ MAX_FRAMES = 1_000_000
 # A seek decodes up to one group of pictures twice; below this many frames it is cheaper to grab from the beginning.
 SEEK_FROM = 250
 
-# Only containers that hold their own frames: a playlist or an image pattern would make FFmpeg open other files.
-_CONTAINERS = (
-  ("WebM/Matroska", 0, (b"\x1aE\xdf\xa3",)),
-  ("MP4/MOV", 4, (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")),
-  ("AVI", 0, (b"RIFF",)),
-)
+# Only containers that hold their own frames: a playlist or an image pattern would make FFmpeg open other files, and a
+# session description (SDP) other machines. FFmpeg finds the latter in any file with a line "c=IN", unless the file is
+# clearly of another kind; so for each kind the marks that leave FFmpeg no doubt are asked for.
+_BEGIN = 4096
+# OpenCV reports an end at each packet that can't be decoded and goes on behind it when it is asked again.
+_TRIES_AFTER_END = 100
+_CONTAINERS = {
+  "WebM/Matroska": re.compile(rb"\x1aE\xdf\xa3.*?\x42\x82.{1,8}?(webm|matroska)", re.DOTALL),
+  "MP4/MOV": re.compile(rb".{4}(ftyp|moov|mdat|free|wide|pnot)", re.DOTALL),
+  "AVI": re.compile(rb"RIFF.{4}AVI[ X\x19]", re.DOTALL),
+}
+# A name with one of these characters and the ending of an image is to FFmpeg a pattern of names of images.
+_PATTERN_CHARACTERS = "%*?{"
+_ENDINGS = (".webm", ".mkv", ".mp4", ".m4v", ".mov", ".avi")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +64,14 @@ class Header:
     rate: frames a second, 0 where unknown.
     height: pixels.
     width: pixels.
+    codec: its four-character code, "" where unknown.
   """
 
   frames: int | None
   rate: float
   height: int
   width: int
+  codec: str = ""
 
 
 def read_header(path: str | os.PathLike) -> Header:
@@ -98,14 +109,60 @@ def read_frames(
     with _opened(path) as (capture, header):
       first, last = _part(path, header, start, stop)
       expected = _expected(header, first, last)
-      indices = choose(expected) if expected else np.empty(0, np.int64)
-      frames, count = _decode(path, capture, first, last, indices, short_side)
+      indices = _chosen(choose, expected) if expected else np.empty(0, np.int64)
+      clip, count = _decode(path, capture, first, last, indices, short_side)
     _check_shortfall(path, first, expected, count)
     if count != expected:
-      indices = choose(count)
+      indices = _chosen(choose, count)
       with _opened(path) as (capture, _):
-        frames, _ = _decode(path, capture, first, first + int(max(indices)) + 1, indices, short_side)
-    return np.stack([frames[index] for index in indices.tolist()])
+        clip, again = _decode(path, capture, first, first + int(max(indices)) + 1, indices, short_side)
+      if again <= max(indices):
+        raise DataError(f"{path} had {count} frames and then {again}; it changes while it is read.")
+    return clip
+  except cv2.error as error:
+    raise DataError(f"{path}: OpenCV failed while decoding it: {error.err}.") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+  """What decoding a video (or part) to its end has shown.
+
+  Attributes:
+    header: of the file.
+    promised: frames of the part by the header, None where it doesn't say.
+    frames: frames that decode.
+  """
+
+  header: Header
+  promised: int | None
+  frames: int
+
+
+def scan_frames(
+  path: str | os.PathLike,
+  wanted: Callable[[int], bool],
+  take: Callable[[int, UInt8[np.ndarray, "H W 3"]], None],
+  start: float | None = None,
+  stop: float | None = None,
+  short_side: int = 0,
+) -> Scan:
+  """Decodes a video, or its part [start, stop), once to its end, holding one frame at a time.
+
+  Args:
+    wanted: frame number in the part -> whether `take` is to get this frame.
+    take: is called with number and frame, in order.
+    path, start, stop, short_side: as of `read_frames`, and so are the errors.
+  """
+  try:
+    with _opened(path) as (capture, header):
+      first, last = _part(path, header, start, stop)
+      count = 0
+      for count, frame in enumerate(_frames(path, capture, first, last, wanted, short_side), start=1):
+        if frame is not None:
+          take(count - 1, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    expected = _expected(header, first, last)
+    _check_shortfall(path, first, expected, count)
+    return Scan(header, None if header.frames is None else expected, count)
   except cv2.error as error:
     raise DataError(f"{path}: OpenCV failed while decoding it: {error.err}.") from error
 
@@ -128,17 +185,19 @@ def _source(path: str | os.PathLike) -> tuple[str, int, list[int]]:
 
 
 def _check_container(path: str | os.PathLike) -> None:
-  file = pathlib.Path(path)
-  if not file.is_file():
-    raise DataError(f"{path} is not a file; a video is read from an existing regular file.")
   try:
-    with open(file, "rb") as stream:
-      begin = stream.read(12)
+    if not pathlib.Path(path).is_file():
+      raise DataError(f"{path} is not a file; a video is read from an existing regular file.")
+    with open(path, "rb") as stream:
+      begin = stream.read(_BEGIN)
   except OSError as error:
     raise DataError(f"{path} can't be read: {error.strerror}.") from error
-  if not any(begin[offset:].startswith(marks) for _, offset, marks in _CONTAINERS):
-    names = ", ".join(name for name, _, _ in _CONTAINERS)
-    raise DataError(f"{path} is no {names} file, it begins with {begin!r}; convert or replace it.")
+  if not any(marks.match(begin) for marks in _CONTAINERS.values()):
+    names = ", ".join(_CONTAINERS)
+    raise DataError(f"{path} is no {names} file, it begins with {begin[:12]!r}; convert or replace it.")
+  source, *_ = _source(path)
+  if any(character in source for character in _PATTERN_CHARACTERS) and not source.lower().endswith(_ENDINGS):
+    raise DataError(f"{path} may be taken for a pattern of names; rename it to end in {', '.join(_ENDINGS)}.")
 
 
 def _header(path: str | os.PathLike, capture: cv2.VideoCapture) -> Header:
@@ -149,7 +208,14 @@ def _header(path: str | os.PathLike, capture: cv2.VideoCapture) -> Header:
   if frames > MAX_FRAMES:
     raise DataError(f"{path} promises {frames:.0f} frames, more than {MAX_FRAMES:,}; cut it into pieces.")
   usable = math.isfinite(rate) and rate > 0
-  return Header(frames=int(frames) if frames >= 1 else None, rate=rate if usable else 0.0, height=height, width=width)
+  code = (int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1").strip(" \0")
+  return Header(
+    frames=int(frames) if frames >= 1 else None,
+    rate=rate if usable else 0.0,
+    height=height,
+    width=width,
+    codec=code if code.isascii() and code.isprintable() else "",
+  )
 
 
 def _part(path: str | os.PathLike, header: Header, start: float | None, stop: float | None) -> tuple[int, int | None]:
@@ -171,6 +237,13 @@ def _expected(header: Header, first: int, last: int | None) -> int:
   return max(0, (header.frames if last is None else min(last, header.frames)) - first)
 
 
+def _chosen(choose: Callable[[int], Int[np.ndarray, "T"]], total: int) -> Int[np.ndarray, "T"]:
+  indices = choose(total)
+  if not len(indices) or min(indices) < 0 or max(indices) >= total:
+    raise ValueError(f"frames {indices} of {total}: at least one must be chosen, and none beyond the end.")
+  return indices
+
+
 def _decode(
   path: str | os.PathLike,
   capture: cv2.VideoCapture,
@@ -178,17 +251,59 @@ def _decode(
   last: int | None,
   indices: Int[np.ndarray, "T"],
   short_side: int,
-) -> tuple[dict[int, UInt8[np.ndarray, "H W 3"]], int]:
-  """Decodes [first, last) to its end: the frames `indices` (counted from `first`) and how many frames there were."""
+) -> tuple[UInt8[np.ndarray, "T H W 3"] | None, int]:
+  """Decodes [first, last) to its end: the frames `indices` (counted from `first`) and how many frames there were.
+
+  Each frame is converted straight into its place: to touch memory that is new to the process costs more than to
+  convert, and a copy of every frame on the way would do so three times. Rows whose frame did not come are not set.
+  """
+  rows: dict[int, list[int]] = {}
+  for row, number in enumerate(indices.tolist()):
+    rows.setdefault(number, []).append(row)
+  clip, count = None, 0
+  for count, frame in enumerate(_frames(path, capture, first, last, rows.__contains__, short_side), start=1):
+    if frame is None:
+      continue
+    if clip is None:
+      clip = np.empty((len(indices), *frame.shape), np.uint8)
+    if frame.shape != clip.shape[1:]:
+      raise DataError(
+        f"{path}: frame {first + count - 1} has {frame.shape[1]} x {frame.shape[0]} pixels and an earlier one "
+        f"{clip.shape[2]} x {clip.shape[1]}; encode it again with frames of one size."
+      )
+    row, *others = rows[count - 1]
+    cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=clip[row])
+    for other in others:
+      clip[other] = clip[row]
+  return clip, count
+
+
+def _frames(
+  path: str | os.PathLike,
+  capture: cv2.VideoCapture,
+  first: int,
+  last: int | None,
+  wanted: Callable[[int], bool],
+  short_side: int,
+) -> Iterator[UInt8[np.ndarray, "H W 3"] | None]:
+  """Each frame of [first, last): blue, green, red in memory that the next one takes over; None where not wanted."""
   _go_to(path, capture, first)
-  wanted, frames, count = set(indices.tolist()), {}, 0
+  count, memory = 0, None
   while (last is None or first + count < last) and capture.grab():
-    if count in wanted:
-      frames[count] = _retrieve(path, capture, first + count, short_side)
+    frame = None
+    if wanted(count):
+      ok, memory = capture.retrieve(memory)
+      if not ok:
+        raise DataError(f"{path}: frame {first + count} can't be converted to pixels; replace the file.")
+      frame = memory
+      if 0 < short_side < min(frame.shape[:2]):
+        frame = resize(frame, *short_side_shape(*frame.shape[:2], short_side))
+    yield frame
     count += 1
     if count > MAX_FRAMES:
       raise DataError(f"{path} has more than {MAX_FRAMES:,} frames; cut it into pieces.")
-  return frames, count
+  if (last is None or first + count < last) and any(capture.grab() for _ in range(_TRIES_AFTER_END)):
+    raise DataError(f"{path}: frames follow after {first + count} and a gap that can't be decoded; replace the file.")
 
 
 def _go_to(path: str | os.PathLike, capture: cv2.VideoCapture, first: int) -> None:
@@ -201,17 +316,6 @@ def _go_to(path: str | os.PathLike, capture: cv2.VideoCapture, first: int) -> No
   for _ in range(first):
     if not capture.grab():
       return
-
-
-def _retrieve(
-  path: str | os.PathLike, capture: cv2.VideoCapture, number: int, short_side: int
-) -> UInt8[np.ndarray, "H W 3"]:
-  ok, frame = capture.retrieve()
-  if not ok:
-    raise DataError(f"{path}: frame {number} can't be converted to pixels; replace the file.")
-  if 0 < short_side < min(frame.shape[:2]):
-    frame = resize(frame, *short_side_shape(*frame.shape[:2], short_side))
-  return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def _check_shortfall(path: str | os.PathLike, first: int, expected: int, count: int) -> None:

@@ -47,6 +47,12 @@ def test_frames_come_in_the_order_asked_for_and_may_repeat(videos, numbers):
   assert numbers(read_frames(videos["short"], lambda total: np.array([9, 0, 0, 4, 9]))) == [9, 0, 0, 4, 9]
 
 
+@pytest.mark.parametrize("indices", [[0, 10], [-1, 3], []])
+def test_frames_that_are_not_there_can_not_be_chosen(videos, indices):
+  with pytest.raises(ValueError, match="of 10: at least one must be chosen, and none beyond the end"):
+    read_frames(videos["short"], lambda total: np.array(indices, np.int64))
+
+
 def test_colours_are_rgb(tmp_path, write_video):
   frame = np.zeros((32, 32, 3), np.uint8)
   frame[:, :, 2] = 255  # red in OpenCV's order
@@ -109,6 +115,54 @@ def test_frames_are_chosen_from_the_true_number_whatever_the_header_says(videos,
   assert asked == totals
 
 
+def changing(monkeypatch, **changed):
+  """Every capture from now on has these methods, which are given the real capture first."""
+
+  class Changed:
+    def __init__(self, *arguments):
+      self.capture = real(*arguments)
+
+    def __getattr__(self, name):
+      if name in changed:
+        return lambda *arguments: changed[name](self.capture, *arguments)
+      return getattr(self.capture, name)
+
+  real = cv2.VideoCapture
+  monkeypatch.setattr(decode.cv2, "VideoCapture", Changed)
+
+
+def test_a_file_that_changes_between_two_readings_is_refused(videos, tmp_path, monkeypatch):
+  path = with_duration(videos["clip"], tmp_path / "lie.webm", 49 / 12)
+  grabs = []
+
+  def grab(capture):
+    grabs.append(1)
+    return capture.grab() and len(grabs) < 60 + decode._TRIES_AFTER_END  # all 48, the end, and then 10 of 48
+
+  changing(monkeypatch, grab=grab)
+  with pytest.raises(DataError, match="lie.webm had 48 frames and then 10; it changes while it is read"):
+    read_frames(path, lambda total: np.array([0, total - 1]))
+
+
+def test_frames_of_different_sizes_are_refused(videos, monkeypatch):
+  taken = []
+
+  def retrieve(capture, memory):
+    ok, frame = capture.retrieve(memory)
+    taken.append(1)
+    return ok, frame if len(taken) < 4 else frame[:40]
+
+  changing(monkeypatch, retrieve=retrieve)
+  with pytest.raises(DataError, match="short.webm: frame 3 has 64 x 40 pixels and an earlier one 64 x 48; encode it"):
+    read_frames(videos["short"], np.arange)
+
+
+def test_a_frame_that_can_not_be_converted_is_named(videos, monkeypatch):
+  changing(monkeypatch, retrieve=lambda capture, memory: (False, memory))
+  with pytest.raises(DataError, match="short.webm: frame 5 can't be converted to pixels; replace the file"):
+    read_frames(videos["short"], lambda total: np.array([7, 5]))
+
+
 def test_the_kind_of_file_is_told_by_its_content(videos, tmp_path):
   path = tmp_path / "clip.avi"
   path.write_bytes(pathlib.Path(videos["short"]).read_bytes())
@@ -142,7 +196,7 @@ def damaged(videos, tmp_path, name):
         "text": b"I am a video, believe me.",
         "playlist": f"#EXTM3U\n{videos['clip']}\n".encode(),
         "list of files": f"ffconcat version 1.0\nfile '{videos['clip']}'\n".encode(),
-        "header only": clip[:4] + b"\0" * 200,
+        "header only": clip[:40] + b"\0" * 200,
         "cut in the middle": clip[: len(clip) // 2],
         "cut after the first frame": clip[: clip.index(b"\x9d\x01\x2a") - 5],
       }[name]

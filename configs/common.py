@@ -158,6 +158,28 @@ def extract() -> ConfigDict:
   )
 
 
+def fidelity(semantic: str = "") -> ConfigDict:
+  """The forms of features that job cache_fidelity compares; see jobs/cache_fidelity.py and store/compression.py.
+
+  Args:
+    semantic: name of the backbone, whose grid decides to how many tokens it can be averaged.
+  """
+  fewer = 0 if semantic in _ODD_GRIDS else 64 if semantic.startswith("dinov2") else 49
+  forms = [(0, "bfloat16", 0), (0, "int8", 0), (fewer, "bfloat16", 0), (fewer, "int8", 0), (fewer, "int8", 256)]
+  forms += [(1, "bfloat16", 0), (1, "int8", 0)]
+  return ConfigDict(
+    {
+      "variants": tuple({"tokens": n, "precision": name, "pca": pca} for n, name, pca in dict.fromkeys(forms)),
+      "split": "validation",
+      "clips": 256,
+      "pca_split": "train",
+      "pca_clips": 256,
+      "stored": True,
+      "head": config_dict.placeholder(str),
+    }
+  )
+
+
 def optim() -> ConfigDict:
   """AdamW with warm-up and cosine; see training/optim.py."""
   return ConfigDict(

@@ -40,6 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
     }
   )
   config.extract = common.extract()
+  config.fidelity = common.fidelity(arguments.semantic)
   config.model = ConfigDict(
     {
       "variant": "efficient",

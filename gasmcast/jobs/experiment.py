@@ -61,6 +61,7 @@ class _Fields:
   extract: dict[str, Any] = dataclasses.field(default_factory=dict)
   predict: dict[str, Any] = dataclasses.field(default_factory=dict)
   folds: dict[str, Any] = dataclasses.field(default_factory=dict)
+  fidelity: dict[str, Any] = dataclasses.field(default_factory=dict)
   engine: str = "local"
   cluster: dict[str, Any] = dataclasses.field(default_factory=dict)
   sharding: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -87,6 +88,7 @@ class Experiment(Run):
     )
     self.data_root, self.class_count = pathlib.Path(data.pop("root", "")), data.pop("classes")
     self.data_name, self.store_folder = data.pop("dataset", "something_something"), data.pop("store", None)
+    self.data_options = data.pop("options", None) or {}
     require(self.data_name in DATASETS, f"config.data.dataset = {self.data_name!r}: use one of {', '.join(DATASETS)}.")
     self.data = parse(DataConfig, data, "config.data")
     self.recipe = None if fields.generate is None else parse(Recipe, fields.generate, "config.generate")
@@ -118,7 +120,7 @@ class Experiment(Run):
     Raises:
       DataError: it can't be used, or has another number of classes than the configuration.
     """
-    dataset = load_dataset(self.data_name, self.data_root, split)
+    dataset = load_dataset(self.data_name, self.data_root, split, **self.data_options)
     classes = len(dataset.classes[gasmcast_system.LABEL])
     if classes != self.class_count:
       raise DataError(

@@ -51,7 +51,6 @@ def _set(config: ConfigDict, field: str, value) -> None:
     ("model.motion.mode", "native", "the semantic stream has 8 frames and the motion stream 2 segments"),
     ("optim.warmup_steps", "9 steps", "warmup_steps = 9"),
     ("model.max_trainable", 1000, "max_trainable = 1,000"),
-    ("evaluate.splits", ("holdout",), "config.evaluate.splits"),
     ("generate.test", 3, "recipe.test = 3: a split needs a clip of each of the 12 classes"),
   ],
 )
@@ -59,6 +58,19 @@ def test_impossible_configurations_are_refused(tiny, make, field, value, message
   tiny.unlock()
   _set(tiny, field, value)
   with pytest.raises(ConfigError, match=message):
+    make(tiny)
+
+
+def test_the_fields_of_a_job_are_checked_with_it(tiny, make):
+  tiny.evaluate.splits = ("holdout",)
+  with pytest.raises(ConfigError, match="config.evaluate.splits"):
+    table.find("evaluate")[0].check(make(tiny))
+
+
+def test_a_store_holds_features_of_frozen_backbones(tiny, make):
+  tiny.unlock()
+  tiny.data.store = "features"
+  with pytest.raises(ConfigError, match="config.data.store = 'features' with config.model.semantic.trainable = True"):
     make(tiny)
 
 
@@ -219,7 +231,7 @@ def test_unknown_config_arguments_raise(argument, message):
 
 def test_jobs_are_found_by_name():
   assert len(table.find("train,evaluate")) == 2
-  with pytest.raises(ConfigError, match="'evalute' is no job; use generate, train, evaluate, report, count, devices"):
+  with pytest.raises(ConfigError, match="'evalute' is no job; use prepare, generate, extract, train, evaluate, predict"):
     table.find("train,evalute")
   with pytest.raises(ConfigError, match="is no job"):
     table.find(" , ")

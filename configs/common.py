@@ -180,6 +180,11 @@ def fidelity(semantic: str = "") -> ConfigDict:
   )
 
 
+def cluster() -> ConfigDict:
+  """The workers of `config.engine` "processes" or "ray"; see docs/clusters.md."""
+  return ConfigDict({"workers": 1, "cpus": 1.0, "gpus": 0.0, "address": config_dict.placeholder(str)})
+
+
 def optim() -> ConfigDict:
   """AdamW with warm-up and cosine; see training/optim.py."""
   return ConfigDict(

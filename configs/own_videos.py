@@ -40,6 +40,9 @@ def get_config(arg: str = "") -> ConfigDict:
     }
   )
   config.extract = common.extract()
+  config.engine = "local"
+  config.cluster = common.cluster()
+  config.predict = ConfigDict({"splits": ("test",), "stored": True})
   config.fidelity = common.fidelity(arguments.semantic)
   config.model = ConfigDict(
     {

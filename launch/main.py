@@ -4,8 +4,8 @@
   python launch/main.py --config configs/quickstart.py --workdir runs/quickstart --job evaluate --config.data.threads=4
 
 Every field of the config file can be set as --config.FIELD=VALUE, after --config. The same command with the same
---workdir resumes. Exit codes: 0 done, 2 something outside the code has to be mended (one line says what), 1 anything
-else, for example told to stop.
+--workdir resumes. Exit codes: 0 done, 2 something outside the code has to be mended (one line says what), 3 the job is
+done and a check of the data failed (one line says which), 1 anything else, for example told to stop.
 """
 
 import os
@@ -21,7 +21,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # configs import configs.common
 
 from gasmcast.core.cache import cache_folder  # noqa: E402
-from gasmcast.core.errors import EXIT_DEFECT, EXIT_DONE, EXIT_USER, ConfigError, Stopped, UserError  # noqa: E402
+from gasmcast.core.errors import (  # noqa: E402
+  EXIT_CHECKS,
+  EXIT_DEFECT,
+  EXIT_DONE,
+  EXIT_USER,
+  ChecksFailed,
+  ConfigError,
+  Stopped,
+  UserError,
+)
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, a file of configs/", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "holds everything of the run; the same one resumes it")
@@ -77,6 +86,9 @@ def main() -> int:
     run(shlex.join(["python", *sys.argv]))
   except Stopped:
     return EXIT_DEFECT  # the loop has said so
+  except ChecksFailed as error:
+    print(f"checks failed: {error}", file=sys.stderr)
+    return EXIT_CHECKS
   except Exception as error:
     if any(argument.lstrip("-").startswith("debug") for argument in sys.argv):
       traceback.print_exc()

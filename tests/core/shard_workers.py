@@ -18,7 +18,7 @@ ITEMS, SIZE = 50, 2
 LINES_ITEMS, LINES_SIZE = 8, 3  # the last of three shards is shorter
 
 
-def open_work(folder, items=ITEMS, size=SIZE, lease=0.5):
+def open_work(folder, items=ITEMS, size=SIZE, lease=3.0):
   return shards.Work.open(folder, items, size, {"seed": 7}, suffix=".txt", lease=lease)
 
 

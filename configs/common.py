@@ -154,6 +154,8 @@ def extract() -> ConfigDict:
       "batch": 8,
       "shard": 256,
       "threads": 2,
+      "lease": 60.0,
+      "verify": False,
     }
   )
 

@@ -52,7 +52,19 @@ def _marked(command):
   return pytest.param(command, marks=[] if quick else [pytest.mark.long])
 
 
-@pytest.mark.parametrize("command", [_marked(line) for line in COMMANDS if line.startswith("python ")])
+def run(arguments):
+  result = subprocess.run(
+    [sys.executable, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600
+  )
+  assert result.returncode == 0, result.stdout + result.stderr
+  return result.stdout
+
+
+TOGETHER = [line for line in COMMANDS if "runs/prepared" in line]  # that build on one another
+ALONE = [line for line in COMMANDS if line.startswith("python ") and "prepared" not in line]
+
+
+@pytest.mark.parametrize("command", [_marked(line) for line in ALONE])
 def test_the_command_runs(command, data, tmp_path):
   arguments = shlex.split(command)[1:]
   job = arguments[arguments.index("--job") + 1] if "--job" in arguments else ""
@@ -67,10 +79,21 @@ def test_the_command_runs(command, data, tmp_path):
     if job:  # there have to be videos, and something to evaluate
       arguments[arguments.index("--job") + 1] = "generate,train,evaluate,report"
   arguments[arguments.index("--workdir") + 1] = str(tmp_path / "run")
-  result = subprocess.run(
-    [sys.executable, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
-  )
-  assert result.returncode == 0, result.stdout + result.stderr
+  run(arguments)
+
+
+@pytest.mark.long
+def test_the_way_from_videos_to_predictions(tmp_path):
+  """The three commands that build on one another, on a few rendered clips and the real weights of the packages."""
+  config = f"configs/quickstart.py:runlocal --workdir {tmp_path / 'made'} --job generate"
+  run(shlex.split(f"launch/main.py --config {config} --config.data.root={tmp_path / 'my_videos'}"))
+  assert len(TOGETHER) == 3
+  for command in TOGETHER:
+    for place in ("my_videos", "runs/prepared", "runs/stored", "data/my_features"):
+      command = command.replace(place, str(tmp_path / place))
+    out = run(shlex.split(command)[1:])
+  table = (tmp_path / "runs/stored/predictions/validation.csv").read_text("utf-8").splitlines()
+  assert len(table) == 13 and table[0].startswith("id,label,") and "12 clips" in out
 
 
 def test_linked_files_exist():

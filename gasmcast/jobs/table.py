@@ -22,6 +22,7 @@ JOBS = {
   "evaluate": "gasmcast.jobs.evaluate",
   "predict": "gasmcast.jobs.predict",
   "cross_validate": "gasmcast.jobs.cross_validate",
+  "cache_fidelity": "gasmcast.jobs.cache_fidelity",
   "report": "gasmcast.jobs.report",
   "count": "gasmcast.jobs.count",
   "devices": "gasmcast.jobs.devices",

@@ -7,6 +7,8 @@ _COLUMNS = (
   *("variant", "stream", "cosine, mean", "1st percentile", "minimum"),
   *("lost by pooling", "lost by storing", "explained", "bytes a clip", "all clips"),
 )
+_BRIEF = {"variant": "form", "stream": "stream", "cosine, mean": "cosine", "lost by pooling": "pooling"}
+_BRIEF |= {"lost by storing": "storing", "bytes a clip": "bytes", "top-1": "top-1", "equal answers": "equal"}
 _HEAD_COLUMNS = ("top-1", "equal answers", "probabilities differ by")
 
 
@@ -26,6 +28,13 @@ def table(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, .
       first = place == 0
       rows.append((form["name"] if first else "", name, *cosine, *shares, *(whole if first else [""] * len(whole))))
   return columns, rows
+
+
+def brief(result: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+  """(columns, rows) that fit a console: some of the columns, under shorter names."""
+  columns, rows = table(result)
+  places = [place for place, column in enumerate(columns) if column in _BRIEF]
+  return tuple(_BRIEF[columns[place]] for place in places), [tuple(row[place] for place in places) for row in rows]
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
@@ -80,7 +89,7 @@ def size(count: int) -> str:
 
 def _answers(head: Mapping[str, float] | str) -> tuple[str, ...]:
   if isinstance(head, str):
-    return ("not applicable", "", "")
+    return ("n/a", "", "")
   return (_percent(head["top1"]), _percent(head["agreement"]), f"{head['probability_difference']:.5f}")
 
 

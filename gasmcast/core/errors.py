@@ -2,12 +2,13 @@
 
 `launch/main.py` prints them as one line and exits with `EXIT_USER`; every other exception is a defect of
 gasmcast or of the machine and exits with `EXIT_DEFECT`. Constructors take one message, so that an error
-raised in a data worker can be pickled back to the parent.
+raised in a data worker can be pickled back to the parent. `ChecksFailed` alone exits with `EXIT_CHECKS`.
 """
 
 EXIT_DONE = 0
 EXIT_DEFECT = 1  # or told to stop
 EXIT_USER = 2
+EXIT_CHECKS = 3  # a job has done its work and found that the data are not as they must be
 
 
 class UserError(Exception):
@@ -28,6 +29,10 @@ class WeightsError(UserError):
 
 class WorkdirError(UserError):
   """A working directory holds another run, a damaged run, or can't be written."""
+
+
+class ChecksFailed(UserError):
+  """The job is done, its results are written, and a check with the severity "error" failed."""
 
 
 class Stopped(Exception):

@@ -10,14 +10,14 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 def test_the_kinds_are_these():
-  names = ["ConfigError", "DataError", "TrainingError", "UserError", "WeightsError", "WorkdirError"]
+  names = ["ChecksFailed", "ConfigError", "DataError", "TrainingError", "UserError", "WeightsError", "WorkdirError"]
   assert sorted(kind.__name__ for kind in KINDS) == names
   assert not issubclass(errors.Stopped, errors.UserError)  # nothing has to be mended
 
 
 def test_a_user_error_is_none_of_the_errors_a_defect_raises():
   assert errors.UserError.__bases__ == (Exception,)
-  assert len({errors.EXIT_DONE, errors.EXIT_DEFECT, errors.EXIT_USER}) == 3
+  assert len({errors.EXIT_DONE, errors.EXIT_DEFECT, errors.EXIT_USER, errors.EXIT_CHECKS}) == 4
   assert errors.EXIT_DONE == 0
 
 

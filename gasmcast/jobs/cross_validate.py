@@ -154,13 +154,15 @@ def _train(
   """The accuracy on the fold that is held out, after the last step."""
   raw = copy.deepcopy(experiment.raw)
   raw["seed"] = seed
+  raw["data"]["store"] = str(experiment.store.folder)  # with one stream alone, several stores of a folder might agree
   raw["model"].setdefault("fusion", {})["streams"] = streams
   workdir = experiment.workdir / "folds" / streams / f"seed{seed}_fold{fold}"
   quiet = Console(file=io.StringIO())
   part, pretrained = Experiment(raw, workdir, experiment.command, quiet).with_weights()
   train, test = _part(whole, "train", np.flatnonzero(~held)), _part(whole, "validation", np.flatnonzero(held))
   config = part.train_config(train)
-  config = dataclasses.replace(config, validate_every=config.steps, checkpoint_every=config.steps, patience=0)
+  once = {"validate_every": config.steps, "checkpoint_every": config.steps, "patience": 0}
+  config = dataclasses.replace(config, **once, best_metric="top1", best_mode="max")
   source, held_out = StoredFeatures(train, readers), StoredFeatures(test, readers)
   place = {"process": jax.process_index(), "processes": jax.process_count()}
   result = fit(

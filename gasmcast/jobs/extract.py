@@ -12,12 +12,15 @@ from rich.console import Console
 
 from gasmcast.core.config import parse, require
 from gasmcast.core.manifest import write_json
+from gasmcast.core.memory import Monitor
 from gasmcast.core.shards import Work
-from gasmcast.jobs import engines, records
+from gasmcast.core.types import Dataset
+from gasmcast.jobs import engines, extraction_statistics, records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.extraction import ExtractConfig
 from gasmcast.jobs.extractor import Extractor
-from gasmcast.store.feature_store import FAILED
+from gasmcast.store.feature_store import FAILED, FeatureStore
+from gasmcast.store.source import split_name
 
 _SAY_SECONDS = 15.0
 
@@ -52,16 +55,26 @@ def work(raw: dict[str, Any], workdir: str, command: str) -> None:
   experiment, pretrained = Experiment(raw, workdir, command).with_weights(stored=False)
   extractor = Extractor(experiment, pretrained)
   experiment.console.print(f"Features go to {extractor.store.folder}")
-  splits = {}
-  for split in experiment.section("extract", ExtractConfig).splits:
+  config, splits = experiment.section("extract", ExtractConfig), {}
+  for split in config.splits:
     dataset = experiment.dataset(split)
     shards = extractor.begin(dataset)
+    if config.verify:
+      shards.verify(full=True)
     for note in shards.notes:
       experiment.console.print(note)
     progress = Progress(experiment.console, split, shards)
     extractor.extract(dataset, shards, progress.add)
-    splits[split] = progress.end()
+    splits[split] = progress.end() | {"features": _features(experiment.console, extractor.store, dataset, shards)}
   write_json(experiment.workdir / "extract.json", {"store": str(extractor.store.folder), "splits": splits})
+
+
+def _features(console: Console, store: FeatureStore, dataset: Dataset, shards: Work) -> dict[str, Any]:
+  """How the features of a split are distributed, stream by stream, said once."""
+  numbers = extraction_statistics.summarize(shards.receipts().values(), store.reader(split_name(dataset)))
+  for stream, found in numbers.items():
+    console.print(f"{dataset.split}, {stream}: {extraction_statistics.line(found)}")
+  return numbers
 
 
 def _engine(experiment: Experiment) -> engines.EngineConfig:
@@ -75,7 +88,7 @@ class Progress:
     self._console, self._split, self._shards = console, split, shards
     self._begin = self._said = time.monotonic()
     self._there, self._items = shards.progress()
-    self._done = 0
+    self._done, self._memory = 0, Monitor()
 
   def add(self, clips: int) -> None:
     """So many clips more were done here."""
@@ -88,7 +101,7 @@ class Progress:
       left = (items - finished) / rate
       self._console.print(
         f"{self._split}: {finished:,} of {items:,} clips in finished shards, {rate:.1f} clips/s, "
-        f"{duration(left)} left; {self._done:,} by this worker"
+        f"{duration(left)} left; {self._done:,} by this worker{self._held()}"
       )
 
   def end(self) -> dict[str, Any]:
@@ -102,6 +115,11 @@ class Progress:
       f"{self._done:,} by this worker in {duration(seconds)}, {self._done / seconds:.1f} clips/s"
     )
     return {"clips": self._items, "failed": failed, "bytes": size, "here": self._done, "seconds": seconds}
+
+  def _held(self) -> str:
+    """The memory of this process, where the system tells it."""
+    resident = self._memory.read(self._done).get("memory/rss_mb")
+    return "" if resident is None else f", rss {resident / 1000:.1f} GB"
 
 
 def duration(seconds: float) -> str:

@@ -35,6 +35,8 @@ class ExtractConfig:
     shard: clips of a file, which is the unit of work and of what is lost when a worker is killed.
     threads: that decode.
     lease: seconds after which a shard whose worker gives no sign of life goes to another.
+    verify: whether finished shards are compared with their checksums before the work goes on, which reads them all;
+      damaged ones are made again. Without it their sizes are compared.
   """
 
   store: str | None = None
@@ -47,6 +49,7 @@ class ExtractConfig:
   shard: int = 256
   threads: int = 2
   lease: float = 60.0
+  verify: bool = False
 
   def __post_init__(self):
     for name in ("views", "pca_clips", "batch", "shard", "threads"):

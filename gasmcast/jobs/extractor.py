@@ -21,6 +21,7 @@ from gasmcast.core.shards import Work
 from gasmcast.core.types import Dataset
 from gasmcast.jobs import extraction
 from gasmcast.jobs.experiment import Experiment
+from gasmcast.jobs.extraction_statistics import STATISTICS, ShardStatistics
 from gasmcast.jobs.shard_batches import batches_of_shards, outcome
 from gasmcast.store.compression import Pca, compress, fit_pca, load_pca, name_parts, pool_tokens
 from gasmcast.store.feature_store import FAILED, create, encode_views, store_key
@@ -93,24 +94,30 @@ class Extractor:
     stream = batches_of_shards(work, read, self._config.batch, self._config.threads)
     with contextlib.closing(stream):
       for claim, batches in stream:
-        failed: dict[str, str] = {}
-        write_records(claim.path, self._records(batches, claim.shard.first, failed, say))
-        claim.finish({FAILED: failed})
+        told = _Told()
+        write_records(claim.path, self._records(batches, dataset, claim.shard.first, told, say))
+        claim.finish({FAILED: told.failed, STATISTICS: told.statistics.result()})
 
   def _records(
-    self, batches: Iterator[list[Clip]], first: int, failed: dict[str, str], say: Callable[[int], None]
+    self, batches: Iterator[list[Clip]], dataset: Dataset, first: int, told: "_Told", say: Callable[[int], None]
   ) -> Iterator[bytes]:
-    """The record of each clip; those that can't be read are put into `failed`, by their position in the split."""
+    """The record of each clip from position `first` on."""
     position = itertools.count(first)
     for batch, views in self._computed(batches):
       for row, clip in enumerate(batch):
         number = next(position)
         if isinstance(clip, DataError):
-          failed[str(number)] = str(clip)
+          told.failed[str(number)] = str(clip)
           yield encode_views([])
-        else:
+          continue
+        try:
           pairs = zip(views, clip, strict=True)
-          yield encode_views([self._stored(features, row) | {"labels": labels} for features, (_, labels) in pairs])
+          stored = [self._stored(features, row) | {"labels": labels} for features, (_, labels) in pairs]
+        except DataError as error:
+          raise DataError(f"{dataset.split}, {dataset.examples[number].id}: {error}") from error
+        for name, leaf in views[0].items():
+          told.statistics.add(name, leaf[row])
+        yield encode_views(stored)
       say(len(batch))
 
   def _computed(self, batches: Iterator[list[Clip]]) -> Iterator[tuple[list[Clip], list[Mapping[str, np.ndarray]]]]:
@@ -171,12 +178,22 @@ class Extractor:
       for batch, views in self._computed(batches):
         for row, clip in enumerate(batch):
           if not isinstance(clip, DataError):
-            features = pool_tokens(views[0][name][row], getattr(config, name).tokens)
+            features = views[0][name][row]
+            if features.ndim > 2:  # segments have no tokens
+              features = pool_tokens(features, getattr(config, name).tokens)
             rows = features.reshape(-1, features.shape[-1])
             samples.append(rows[rng.permutation(len(rows))[:each]])
     if not samples:
       raise DataError(f"none of {len(chosen)} clips of {dataset.split!r} can be read, so no components can be fitted.")
     return np.concatenate(samples)
+
+
+class _Told:
+  """What the receipt of a shard says: position -> reason of the clips that can't be read, and sums of the features."""
+
+  def __init__(self):
+    self.failed: dict[str, str] = {}
+    self.statistics = ShardStatistics()
 
 
 def describe(

@@ -9,10 +9,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
+from gasmcast.core.config import require
 from gasmcast.core.errors import DataError, WeightsError, WorkdirError
 from gasmcast.core.rng import stream_id
 from gasmcast.core.rules import flatten, unflatten
 from gasmcast.core.types import Batch, Dataset, PyTree
+from gasmcast.jobs import extraction
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.sums import merge
 from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, Pretrained
@@ -70,10 +72,12 @@ class Best:
 
     Raises:
       WeightsError: the backbones can't be had, or are not those that made the store.
+      ConfigError: the store holds fewer tokens or components, which backbones don't give.
     """
     if stored or self.experiment.store_folder is None:
       return variables(self.state)
-    _, loaded = self.experiment.with_weights(stored=False)
+    experiment, loaded = self.experiment.with_weights(stored=False)
+    given = extraction.feature_shapes(experiment.model, experiment.data.frames, experiment.data.size)
     for name, stream in loaded.streams.items():
       trained_on = self._pretrained.streams[name]["fingerprint"]
       if stream["fingerprint"] != trained_on:
@@ -81,6 +85,12 @@ class Best:
           f"config.model.{name}: the weights from {stream['origin']} are {stream['fingerprint'][:12]}, the stored "
           f"features that the model was trained on were made with {trained_on[:12]}; use those weights."
         )
+      shape = list(experiment.store.description[name]["shape"])
+      require(
+        shape == list(given[name]),
+        f"the model was trained on stored features {name!r} {shape}, its backbone gives {list(given[name])} for a "
+        "clip; extract the videos in the same form and leave config.predict.stored at True.",
+      )
     return unflatten(flatten(variables(self.state)) | flatten(jax.device_put(loaded.variables)))
 
   def score(self, dataset: Dataset, source: Source, stored: bool, with_sums: bool) -> Scores:

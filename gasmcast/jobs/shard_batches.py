@@ -22,14 +22,20 @@ def batches_of_shards(
 
   Args:
     read: called in several threads with the number of an item; a DataError that it raises is the item's result.
+
+  Raises:
+    RuntimeError: a claim was not finished; its shard would come again for ever.
+    WorkdirError: the folder can't be written.
   """
   with ThreadPoolExecutor(threads, "read") as pool:
     for claim in work.claims(wait=True):
       present = _Shard(claim, pool, read)
       while present is not None:
         following = _Following(work, pool, read)
-        with following, present:
-          yield present.claim, present.batches(batch, max(_AHEAD * batch, 2 * threads), following)
+        with following:
+          with present:
+            yield present.claim, present.batches(batch, max(_AHEAD * batch, 2 * threads), following)
+          present.claim.check_used()
           present = following.take()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from gasmcast.core.errors import ConfigError
+from gasmcast.core.errors import ConfigError, DataError
 
 
 def linear_probe(
@@ -16,6 +16,7 @@ def linear_probe(
 
   Raises:
     ConfigError: scikit-learn is not installed.
+    DataError: the rows of `train` are of one class.
   """
   try:
     from sklearn.linear_model import LogisticRegression
@@ -23,5 +24,9 @@ def linear_probe(
     from sklearn.preprocessing import StandardScaler
   except ImportError as error:
     raise ConfigError('linear probes need scikit-learn; pip install -e ".[report]" brings it.') from error
+  if (labels == labels[0]).all():
+    raise DataError(
+      f"all {len(labels)} examples of a linear probe are of class {labels[0]}; it needs two classes or more."
+    )
   model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
   return model.fit(train, labels).predict(test)

@@ -231,7 +231,7 @@ def test_unknown_config_arguments_raise(argument, message):
 
 def test_jobs_are_found_by_name():
   assert len(table.find("train,evaluate")) == 2
-  with pytest.raises(ConfigError, match="'evalute' is no job; use prepare, generate, extract, train, evaluate, predict"):
+  with pytest.raises(ConfigError, match="'evalute' is no job; use prepare, generate, extract, train, evaluate"):
     table.find("train,evalute")
   with pytest.raises(ConfigError, match="is no job"):
     table.find(" , ")

@@ -3,7 +3,7 @@
   pip install -e ".[weights,report]"
   python launch/main.py --config configs/fight.py --workdir runs/fight --config.data.root=data/fight
 
-The data: 240 clips of 2 s from surveillance cameras, fights and everyday scenes (Akti, Tataroglu, Ekenel, IPTA 2019), in
+The data: 240 clips of 2 s from surveillance cameras, fights and everyday scenes (Akti et al., IPTA 2019), in
 the layout of Something-Something-V2 with sources.csv, which says what film each clip was cut from. No film is in two
 folds. Any other set in this layout, or with groups of its own, goes the same way.
 Cost: 5 minutes of extraction, then 45 trainings of half a minute, on 2 CPU cores. Expected: docs/results.md.

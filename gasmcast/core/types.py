@@ -10,7 +10,7 @@ Host side, in the order in which data flows:
     "ok"      bool  [B]               False: the clip could not be read, or the row only fills up the batch
     "index"   int32 [B]               position in `Dataset.examples`; -1 for a row that only fills up the batch
     one int32 [B] array per label name, for example "action"; -1 where the answers are not published
-    one float32 [B] array per name of `Dataset.values`, for example "openness"
+    one float32 [B] array per name of `Dataset.values`, for example "openness"; NaN where it is not published
   A clip that can't be read keeps its place with ok=False: its loss is masked, its count and path are reported.
   It is never replaced by another clip.
 

@@ -19,6 +19,7 @@ numbers where all are whole numbers), over all splits; or as in root/labels.json
 one and `label` is the only label.
 """
 
+import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -144,7 +145,7 @@ def _part(row: Row) -> str:
 
 
 def _group(row: Row) -> str:
-  return row.cells.get("group") or row.text("path")
+  return row.cells.get("group") or os.path.normpath(row.text("path"))  # "a.mp4" and "./a.mp4" are one video
 
 
 def _check_answers(rows: list[Row], column: str) -> None:

@@ -126,7 +126,7 @@ def _pattern(group: str) -> re.Pattern | None:
 def _group(pattern: re.Pattern | None, path: pathlib.Path, below: str) -> str:
   if pattern is None:
     return below
-  match = pattern.search(below)
+  match = pattern.search(below.partition("/")[2])  # the name of the class is no group
   if not match or not match[1]:
     raise DataError(f"{path}: {shown(below)} does not match group = {pattern.pattern!r}; rename it or correct group.")
   return match[1]

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from rich.console import Console
 
 from gasmcast.core.config import require
-from gasmcast.core.errors import DataError
+from gasmcast.core.errors import DataError, Stopped
 from gasmcast.core.manifest import atomic_file, hash_json, write_json
 from gasmcast.core.types import Dataset
 from gasmcast.datasets.dataset import require_labels
@@ -73,6 +73,7 @@ def run(experiment: Experiment) -> None:
   Raises:
     DataError: no store, examples without a group, or examples that can't be read.
     ConfigError: scikit-learn is missing, or a model that is impossible.
+    Stopped: told to stop; the same command resumes.
   """
   config = experiment.section("folds", FoldsConfig)
   parents = [experiment.dataset(split) for split in config.splits]
@@ -175,6 +176,8 @@ def _train(
     pretrained=pretrained.variables,
     console=quiet,
   )
+  if result.status == "terminated":
+    raise Stopped(result.message)
   experiment.console.print(f"{streams}, seed {seed}, fold {fold}: {100 * result.best_value:.1f} %")
   return result.best_value
 

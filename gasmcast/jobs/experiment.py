@@ -118,9 +118,14 @@ class Experiment(Run):
     """One split of the data set.
 
     Raises:
-      DataError: it can't be used, or has another number of classes than the configuration.
+      DataError: it can't be used, has no actions, or another number of classes than the configuration.
     """
     dataset = load_dataset(self.data_name, self.data_root, split, **self.data_options)
+    if gasmcast_system.LABEL not in dataset.classes:
+      raise DataError(
+        f"{self.data_root}: {self.data_name} has the labels {', '.join(dataset.classes) or 'none'} and the system "
+        f"needs {gasmcast_system.LABEL!r}; use a data set that has it (config.data.dataset)."
+      )
     classes = len(dataset.classes[gasmcast_system.LABEL])
     if classes != self.class_count:
       raise DataError(

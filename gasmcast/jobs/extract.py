@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from gasmcast.core.config import parse, require
+from gasmcast.core.errors import ConfigError
 from gasmcast.core.manifest import write_json
 from gasmcast.core.memory import Monitor
 from gasmcast.core.shards import Work
@@ -78,7 +79,10 @@ def _features(console: Console, store: FeatureStore, dataset: Dataset, shards: W
 
 
 def _engine(experiment: Experiment) -> engines.EngineConfig:
-  return parse(engines.EngineConfig, experiment.cluster, "config.cluster")
+  try:
+    return parse(engines.EngineConfig, experiment.cluster, "config.cluster")
+  except ConfigError as error:  # of these fields one stands outside of the section
+    raise ConfigError(str(error).replace("config.cluster.engine", "config.engine")) from error
 
 
 class Progress:

@@ -24,7 +24,7 @@ from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.extraction_statistics import STATISTICS, ShardStatistics
 from gasmcast.jobs.shard_batches import batches_of_shards, outcome
 from gasmcast.store.compression import Pca, compress, fit_pca, load_pca, name_parts, pool_tokens
-from gasmcast.store.feature_store import FAILED, create, encode_views, store_key
+from gasmcast.store.feature_store import FAILED, STORE, create, encode_views, store_key
 from gasmcast.store.records import write_records
 from gasmcast.store.source import split_name
 from gasmcast.systems.gasmcast import Backbones, Pretrained
@@ -95,7 +95,10 @@ class Extractor:
     with contextlib.closing(stream):
       for claim, batches in stream:
         told = _Told()
-        write_records(claim.path, self._records(batches, dataset, claim.shard.first, told, say))
+        try:
+          write_records(claim.path, self._records(batches, dataset, claim.shard.first, told, say))
+        except OSError as error:
+          stream.throw(error)  # to where the claim is held, which says how much room there must be
         claim.finish({FAILED: told.failed, STATISTICS: told.statistics.result()})
 
   def _records(
@@ -229,7 +232,9 @@ def store_folder(
   experiment: Experiment, config: extraction.ExtractConfig, description: Mapping[str, Any]
 ) -> pathlib.Path:
   """Where the store of this description is, or will be."""
-  root = config.store or experiment.store_folder or experiment.workdir / "store"
+  root = pathlib.Path(config.store or experiment.store_folder or experiment.workdir / "store")
+  if (root / STORE).is_file():  # a store itself, as training may name it: none is made inside of it
+    return root
   streams = experiment.model.streams()
   names = [streams[name].name if name in streams else "" for name in ("semantic", "motion")]
-  return pathlib.Path(root) / store_key(*names, description)
+  return root / store_key(*names, description)

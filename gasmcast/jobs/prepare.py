@@ -176,7 +176,8 @@ def _probe(setup: Setup, videos: Sequence[survey.Video], given: Mapping[str, Che
   verification += config.verify
   state = survey.sizes_and_times(videos)
   algorithms = {path: (checksum.algorithm,) for path, checksum in given.items()}
-  work = survey.open_round(setup.workdir / "probes", videos, state, config.shard, algorithms, verification)
+  workers, limits = config.workers or usable_cpus(), Limits(config.timeout, config.memory)
+  work = survey.open_round(setup.workdir / "probes", videos, state, config.shard, algorithms, verification, limits)
   for note in work.notes:
     _print(setup.console, note)
   begin, (before, _) = time.monotonic(), work.progress()
@@ -189,7 +190,6 @@ def _probe(setup: Setup, videos: Sequence[survey.Video], given: Mapping[str, Che
       done = done if looked else work.progress()[0]
       progress.update(task, completed=done + looked)
 
-    workers, limits = config.workers or usable_cpus(), Limits(config.timeout, config.memory)
     survey.run_round(work, videos, state, algorithms, workers, limits, config.verify, say)
   seconds = time.monotonic() - begin
   results = [receipt.result for receipt in work.receipts().values()]

@@ -136,7 +136,7 @@ def _element(
     "index": np.int32(index),
     "error": np.array(error, f"<U{ERROR_LENGTH}"),
     **{name: np.int32(example.labels.get(name, -1)) for name in source.dataset.classes},
-    **{name: np.float32(example.values[name]) for name in source.dataset.values},
+    **{name: np.float32(example.values.get(name, np.nan)) for name in source.dataset.values},
   }
 
 

@@ -84,6 +84,7 @@ def open_round(
   shard: int,
   algorithms: Mapping[str, tuple[str, ...]],
   verification: int,
+  limits: Limits | None = None,
 ) -> Work:
   """The work of looking at these files in this state; the same files in the same state are the same work.
 
@@ -94,6 +95,7 @@ def open_round(
     shard: videos of a shard.
     algorithms: path -> checksums wanted beside BLAKE3, of those for which any are.
     verification: another number is another round.
+    limits: as of `run_round`. Other ones are another round, in which videos that failed within these are read again.
   """
   digest = blake3.blake3()
   for video, (size, time) in zip(videos, state.tolist(), strict=True):
@@ -103,6 +105,7 @@ def open_round(
     "files": digest.hexdigest(),
     "algorithms": hash_json(sorted(algorithms.items())),
     "verification": verification,
+    "limits": dataclasses.astuple(limits or Limits()),
   }
   name = hash_bytes(json.dumps([identity, shard], sort_keys=True).encode("ascii"))[:16]
   return Work.open(pathlib.Path(folder) / name, len(videos), shard, identity, suffix=".jsonl")

@@ -125,6 +125,6 @@ class HorizontalFlip:
   def __call__(self, clip: Clip, labels: Mapping[str, int], rng: np.random.Generator) -> tuple[Clip, Mapping[str, int]]:
     if rng.random() >= self.probability:
       return clip, labels
-    mirrored = {name: int(mapped[labels[name]]) for name, mapped in self.class_maps.items()}
+    mirrored = {name: int(mapped[labels[name]]) for name, mapped in self.class_maps.items() if name in labels}
     rows = clip.reshape(-1, clip.shape[2], 3)  # one call of cv2.flip is ten times as fast as a copy by numpy
     return cv2.flip(rows, 1).reshape(clip.shape), {**labels, **mirrored}

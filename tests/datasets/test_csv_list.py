@@ -60,6 +60,14 @@ def test_shares_split_by_group_and_parts_of_one_video_stay_together(tmp_path):
   assert splits[0][0].id.endswith(".mp4[0,1)")
 
 
+def test_spellings_of_one_path_are_one_group(tmp_path):
+  spellings = enumerate(("", "./", "a/../"))
+  rows = [f"{before}{n}.mp4,run,{part},{part + 1}" for part, before in spellings for n in range(20)]
+  write(tmp_path, annotations=["path,label,start,stop", *rows])
+  paths = [{e.path for e in load(tmp_path, s, shares={"train": 0.5, "test": 0.5}).examples} for s in ("train", "test")]
+  assert not paths[0] & paths[1] and all(paths)
+
+
 def test_classes_are_numbered_as_in_labels_json_or_as_numbers(tmp_path):
   write(tmp_path, train=["path,label", "a.mp4,10", "b.mp4,9", "c.mp4,2"])
   assert load(tmp_path, "train").classes == {"action": ("2", "9", "10")}

@@ -55,6 +55,12 @@ def test_a_group_stands_in_one_split(tmp_path):
     load(write(tmp_path, "run/other.mp4"), "train", shares=HALVES, group="(person[0-9]+)_")
 
 
+def test_the_name_of_the_class_is_not_taken_for_a_group(tmp_path):
+  write(tmp_path, *(f"person_{name}/{who}_{n}.mp4" for name in ("runs", "jumps") for who in "abcdefgh" for n in "01"))
+  splits = [load(tmp_path, split, shares=HALVES, group="([a-z]+)_").examples for split in HALVES]
+  assert {example.group for examples in splits for example in examples} == set("abcdefgh")
+
+
 def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path):
   fingerprints = [
     load(write(tmp_path / name, "train/run/a.mp4", *more), "train").fingerprint

@@ -1,5 +1,6 @@
 """Folds of stored features: probes and models on the same divisions, of which none shares a group."""
 
+import copy
 import json
 import types
 
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from gasmcast.core.config import parse
-from gasmcast.core.errors import ConfigError, DataError
+from gasmcast.core.errors import ConfigError, DataError, Stopped
 from gasmcast.core.types import Dataset, Example
 from gasmcast.datasets.folds import grouped_folds
 from gasmcast.jobs import cross_validate
@@ -64,6 +65,16 @@ def test_the_table_holds_a_line_a_row(finished):
 def test_each_training_has_its_own_folder_and_seed(finished):
   folders = sorted(path.name for path in (finished.workdir / "folds" / "semantic").iterdir())
   assert folders == ["seed3_fold0", "seed3_fold1"]
+
+
+def test_told_to_stop_it_stops_and_takes_no_number_for_a_score(finished, tmp_path, monkeypatch):
+  told = types.SimpleNamespace(status="terminated", best_value=0.5, message="Told to stop: step 1 of 2 is saved.")
+  monkeypatch.setattr(cross_validate, "fit", lambda *args, **fields: told)
+  again = copy.copy(finished)
+  again.workdir = tmp_path
+  with pytest.raises(Stopped, match=r"^Told to stop: step 1 of 2 is saved\.$"):
+    cross_validate.run(again)
+  assert not (tmp_path / "folds.json").exists()
 
 
 def make_dataset(split, ids):

@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 from configs import common, own_videos, quickstart, ssv2_gasmcast, ssv2_gasmcast_vjepa2
 from gasmcast.core import rules
 from gasmcast.core.errors import ConfigError, DataError
-from gasmcast.core.types import Dataset
+from gasmcast.core.types import Dataset, Example
 from gasmcast.features.backbones import FAMILIES
 from gasmcast.fusion.config import VARIANTS
-from gasmcast.jobs import count, table
+from gasmcast.jobs import count, experiment, table
 from tests.features.random_weights import random_variables, save_variables
 
 
@@ -98,6 +98,13 @@ def test_another_number_of_classes_in_the_data_is_refused(tiny, make, tmp_path):
   (tmp_path / "train.json").write_text('[{"id": "1", "template": "Moving [something] up"}]')
   tiny.data.root = str(tmp_path)
   with pytest.raises(DataError, match=r"has 2 classes and config.data.classes is 12"):
+    make(tiny).dataset("train")
+
+
+def test_a_data_set_without_actions_is_refused(tiny, make, monkeypatch):
+  verbs = Dataset("epic", "train", (Example("1", "1.mp4", {"verb": 0}),), {"verb": ("take",), "noun": ("cup",)}, "")
+  monkeypatch.setattr(experiment, "load_dataset", lambda *args, **options: verbs)
+  with pytest.raises(DataError, match=r"something_something has the labels verb, noun and the system needs 'action'"):
     make(tiny).dataset("train")
 
 

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import errno
 import json
+import os
 import types
 
 import jax
@@ -10,11 +12,12 @@ import numpy as np
 import pytest
 
 from gasmcast.core.config import parse, to_dict
-from gasmcast.core.errors import ConfigError, DataError
-from gasmcast.jobs import extract, extraction
+from gasmcast.core.errors import ConfigError, DataError, WorkdirError
+from gasmcast.core.shards import Work
+from gasmcast.jobs import extract, extraction, extractor
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.extraction import ExtractConfig, wanted
-from gasmcast.jobs.extractor import Extractor, describe
+from gasmcast.jobs.extractor import Extractor, describe, store_folder
 from gasmcast.store.compression import Variant, compress, decompress, load_pca
 from gasmcast.store.feature_store import find, store_key
 from gasmcast.store.source import split_name
@@ -216,6 +219,33 @@ def test_backbones_that_are_trained_or_random_are_refused(sized, fields):
     ConfigError, match=r"^config\.model\.motion is trained or random: only features of a frozen, publ"
   ):
     extract.check(experiment)
+
+
+def test_an_unknown_engine_is_refused_by_the_name_of_its_field(sized):
+  experiment = copy.copy(sized[0])
+  experiment.cluster = experiment.cluster | {"engine": "slurm"}
+  with pytest.raises(ConfigError, match=r"^config\.engine = 'slurm' is not one of 'local', 'processes', 'ray'\.$"):
+    extract.check(experiment)
+
+
+def test_a_store_that_is_named_itself_is_the_one_that_is_filled(frozen_store, sized):
+  """As training may name it: a store inside of it would not be found."""
+  folder = find(frozen_store.root, {}).folder
+  assert store_folder(sized[0], ExtractConfig(store=str(folder)), {}) == folder
+  assert store_folder(sized[0], ExtractConfig(store=str(frozen_store.root)), {}).parent == frozen_store.root
+
+
+def test_a_full_disk_is_told_with_the_room_that_is_there(sized, tmp_path, monkeypatch):
+  def write_two_bytes(path, records):
+    path.write_bytes(b"12")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+  monkeypatch.setattr(extractor, "write_records", write_two_bytes)
+  dataset, work = sized[0].dataset("train"), Work.open(tmp_path, 10, 3, {})
+  fields = {"_config": ExtractConfig(batch=2), "_experiment": sized[0], "_records": lambda *args: iter(())}
+  with pytest.raises(WorkdirError, match=r"no space is left on the disk\. \d+ bytes are free\. 2 bytes of shard 0 "):
+    Extractor.extract(types.SimpleNamespace(**fields), dataset, work, print)
+  assert not list(tmp_path.glob(".*.part")) and not list(tmp_path.glob(".*.claim"))
 
 
 def test_hours_minutes_and_seconds():

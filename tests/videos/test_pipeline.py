@@ -49,6 +49,14 @@ def test_a_batch_has_the_arrays_of_the_contract(dataset):
   }
 
 
+def test_a_number_that_is_not_published_is_nan(dataset):
+  first, *others = dataset.examples
+  examples = (dataclasses.replace(first, values={"openness": 0.5}), *others)
+  asked = dataclasses.replace(dataset, examples=examples, values=("openness",))
+  (batch,) = take(evaluation_batches(asked, CONFIG), 1)
+  assert batch["openness"].dtype == np.float32 and batch["openness"][0] == 0.5 and np.isnan(batch["openness"][1:]).all()
+
+
 def test_the_order_of_one_seed_is_pinned(dataset):
   index = np.concatenate([batch["index"] for batch in take(train_batches(dataset, CONFIG, 5), 7)]).reshape(4, 7)
   assert index.tolist() == [[3, 2, 4, 5, 1, 0, 6], [3, 6, 1, 5, 2, 0, 4], [6, 1, 4, 0, 5, 2, 3], [4, 0, 3, 2, 6, 5, 1]]

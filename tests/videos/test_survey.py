@@ -25,12 +25,12 @@ def files(tmp_path, videos):
   return [Video(str(folder / f"{name}.webm")) for name in ("short", "bad", "absent", "clip", "portrait")]
 
 
-def run(folder, files, algorithms=None, verification=0, said=None, verify=False):
+def run(folder, files, algorithms=None, verification=0, said=None, verify=False, limits=Limits(30)):
   """(records, how many were looked at)."""
   state, algorithms = survey.sizes_and_times(files), algorithms or {}
-  work = survey.open_round(folder, files, state, 2, algorithms, verification)
+  work = survey.open_round(folder, files, state, 2, algorithms, verification, limits)
   say = (said if said is not None else []).append
-  survey.run_round(work, files, state, algorithms, 1, Limits(30), verify, say)
+  survey.run_round(work, files, state, algorithms, 1, limits, verify, say)
   found = list(survey.records(work))
   probed = sum(receipt.result["probed"] for receipt in work.receipts().values())
   survey.remove_other_rounds(work)
@@ -66,6 +66,12 @@ def test_the_same_state_is_the_same_round_and_another_one_looks_at_what_changed(
   assert probed == 2  # the changed one, and the one that could not be read
   assert changed[3]["time"] == 123_456_789 and changed[3]["probe"] == first[3]["probe"]
   assert [changed[0], changed[4]] == [first[0], first[4]]
+
+
+def test_with_other_limits_what_could_not_be_read_is_tried_again_and_nothing_else(tmp_path, files):
+  first, _, _ = run(tmp_path / "rounds", files, limits=Limits(30))
+  again, probed, _ = run(tmp_path / "rounds", files, limits=Limits(60))
+  assert again == first and probed == 1 and "failed" in first[1]
 
 
 def test_a_verification_hashes_all_and_decodes_what_differs(tmp_path, files):

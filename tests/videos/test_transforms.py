@@ -125,6 +125,13 @@ def test_a_flip_mirrors_every_frame_and_exchanges_the_labels_that_have_a_map():
   assert labels == {"action": 1, "scene": 5}
 
 
+def test_a_mirrored_clip_without_an_answer_has_none():
+  flip, clip = HorizontalFlip(1.0, {"action": np.array([1, 0])}), noise(1, 4, 6)
+  frames, labels = flip(clip, {}, np.random.default_rng(0))
+  np.testing.assert_array_equal(frames, clip[:, :, ::-1])
+  assert labels == {}
+
+
 def test_a_flip_happens_with_its_probability():
   flip, clip = HorizontalFlip(0.25, {"action": np.array([1, 0])}), noise(1, 1, 2)
   rng = np.random.default_rng(0)

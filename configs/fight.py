@@ -35,9 +35,9 @@ def get_config(arg: str = "") -> ConfigDict:
   # Four segments of eight frames from the network as published, and the frame that begins each.
   config.model.stride = 8
   config.model.motion.mode = "native"
-  # 190 clips to train on: a small head, and few passes. Chosen on a division (seed 100) that the table does not use.
-  config.model.fusion.update({"bottleneck": 32, "heads": 4, "dropout": 0.5, "auxiliary": False})
+  # 190 clips to train on: a small head, few passes. Chosen on divisions (seeds from 100) that the table does not use.
+  config.model.fusion.update({"bottleneck": 32, "heads": 4, "dropout": 0.5, "auxiliary": False, "pooling": "mean"})
   config.optim.lr = 3e-4
   config.optim.weight_decay = 0.1
-  config.train.steps = "4 epochs"
+  config.train.steps = "3 epochs"
   return config

@@ -24,6 +24,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data = ConfigDict(
     {
       "dataset": "something_something",
+      "options": {},
       "root": "data/own_videos",
       "store": config_dict.placeholder(str),
       "classes": 2,

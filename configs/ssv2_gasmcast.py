@@ -32,6 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data = ConfigDict(
     {
       "dataset": "something_something",
+      "options": {},
       "root": "data/something_something_v2",
       "store": config_dict.placeholder(str),
       "classes": 174,

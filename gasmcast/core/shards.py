@@ -19,7 +19,7 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from gasmcast.core import disk, leases, receipts
@@ -142,11 +142,12 @@ class Work:
     done = sum(self.shards[number].last - self.shards[number].first for number in self._list().receipts)
     return done, self.shards[-1].last if self.shards else 0
 
-  def verify(self, full: bool) -> list[Shard]:
+  def verify(self, full: bool, refused: Callable[[Any], str | None] = lambda result: None) -> list[Shard]:
     """Sets aside what is not as it was written: the file gets the ending .damaged, its receipt goes.
 
     Args:
       full: compares every file's BLAKE3, which reads them; else its size.
+      refused: says of the result in a receipt why the shard should be made again although nothing is damaged, or None.
 
     Returns:
       The shards that have to be made again; `notes` says why.
@@ -154,9 +155,10 @@ class Work:
     Raises:
       WorkdirError: the folder can't be written.
     """
-    suspects = [self.shards[number] for number in sorted(self._list().receipts) if self._defect(number, full)]
+    finished = sorted(self._list().receipts)
+    suspects = [self.shards[number] for number in finished if self._defect(number, full, refused)]
     with disk.explained(self.folder):
-      return [shard for shard in suspects if self._set_aside(shard, full)]
+      return [shard for shard in suspects if self._set_aside(shard, full, refused)]
 
   def claims(self, wait: bool = True) -> Generator["Claim", None, None]:
     """Shards to work on, one at a time, each to be used as a context manager; until then its lease is not renewed.
@@ -217,12 +219,12 @@ class Work:
       (self.folder / f".{number:05d}.{holder.token}.part").unlink(missing_ok=True)
       (self.folder / f".{number:05d}.{holder.token}.json.part").unlink(missing_ok=True)
 
-  def _set_aside(self, shard: Shard, full: bool) -> bool:
+  def _set_aside(self, shard: Shard, full: bool, refused: Callable[[Any], str | None]) -> bool:
     claim = self._claim(shard)  # else the receipt of somebody who makes it again just now might be removed
     if claim is None:
       return False
     try:
-      defect = self._defect(shard.number, full)
+      defect = self._defect(shard.number, full, refused)
       if defect is None:
         return False
       self._receipt_file(shard).unlink(missing_ok=True)
@@ -251,10 +253,11 @@ class Work:
     disk.create(path, content, claim.path.with_suffix(".json.part"))
     disk.sync(self.folder)
 
-  def _defect(self, number: int, full: bool) -> str | None:
+  def _defect(self, number: int, full: bool, refused: Callable[[Any], str | None] = lambda result: None) -> str | None:
     """What is wrong with a finished shard, as a sentence; None if nothing is, or if it is not finished any more."""
     try:
-      return receipts.difference_from(self._receipt(number), self.file(number), full)
+      receipt = self._receipt(number)
+      return receipts.difference_from(receipt, self.file(number), full) or refused(receipt.result)
     except DataError as error:
       return str(error) if self._receipt_file(self.shards[number]).exists() else None
 

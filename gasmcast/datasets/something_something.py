@@ -59,6 +59,7 @@ def load(root: str | pathlib.Path, split: str) -> Dataset:
       "ids": [example.id for example in examples],
       "labels": [example.labels.get("action") for example in examples],
       "classes": classes,
+      **({"groups": [example.group for example in examples]} if groups else {}),
     }
   )
   pairs = _pairs(root / "pairs.json", positions)

@@ -79,6 +79,7 @@ def run(experiment: Experiment) -> None:
   parents = [experiment.dataset(split) for split in config.splits]
   for parent in parents:
     require_labels(parent)
+  _check_components(experiment)
   records.write(experiment)
   readers = tuple(experiment.store.reader(split_name(parent)) for parent in parents)
   whole = _join(parents)
@@ -95,6 +96,16 @@ def run(experiment: Experiment) -> None:
     rows.append(_row(name, scores, {seed: np.bincount(fold_of) for seed, fold_of in divided.items()}))
     experiment.console.print(_line(rows[-1]))
   _write(experiment, config, whole, rows)
+
+
+def _check_components(experiment: Experiment) -> None:
+  """Principal components that were fitted on clips that are held out here would tell of them."""
+  fitted = [name for name, told in experiment.store.description.items() if "components" in told]
+  require(
+    not fitted,
+    f"config.data.store: the {' and '.join(fitted)} features of {experiment.store.folder} are principal components, "
+    "fitted on a split whose clips are held out here; cross-validate a store without them (config.extract.*.pca = 0).",
+  )
 
 
 def _join(parents: list[Dataset]) -> Dataset:
@@ -172,7 +183,7 @@ def _train(
     lambda: evaluation_batches(held_out, part.data, **place),
     config,
     workdir,
-    part.identity(train, pretrained),
+    part.identity(train, test, pretrained),
     pretrained=pretrained.variables,
     console=quiet,
   )

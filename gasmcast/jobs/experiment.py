@@ -196,14 +196,18 @@ class Experiment(Run):
     sized._check_model()
     return sized, pretrained
 
-  def identity(self, train: Dataset, pretrained: gasmcast_system.Pretrained) -> dict[str, Any]:
-    """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal."""
+  def identity(self, train: Dataset, validation: Dataset, pretrained: gasmcast_system.Pretrained) -> dict[str, Any]:
+    """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal.
+
+    The validation decides which step is the best, and when training stops early.
+    """
     data = {key: value for key, value in to_dict(self.data).items() if key not in _INCIDENTAL_DATA}
     model = to_dict(self.model)
     for stream in ("semantic", "motion"):
       model[stream] = {key: value for key, value in model[stream].items() if key not in _INCIDENTAL_STREAM}
     store = {} if self.store_folder is None else {"store": self.store.fingerprint}
-    return {"config": {"data": data, "model": model}, "data": train.fingerprint, **store, **pretrained.identity()}
+    sets = {"data": train.fingerprint, "validation": validation.fingerprint}
+    return {"config": {"data": data, "model": model}, **sets, **store, **pretrained.identity()}
 
   def _train_config(self, steps_per_epoch: int) -> TrainConfig:
     known, steps_per_epoch = steps_per_epoch > 0, max(1, steps_per_epoch)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from gasmcast.core.config import parse, require
-from gasmcast.core.errors import ConfigError
+from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.manifest import write_json
 from gasmcast.core.memory import Monitor
 from gasmcast.core.shards import Work
@@ -55,26 +55,45 @@ def work(raw: dict[str, Any], workdir: str, command: str) -> None:
   """One worker: extracts until every split is whole, by whoever."""
   experiment, pretrained = Experiment(raw, workdir, command).with_weights(stored=False)
   extractor = Extractor(experiment, pretrained)
-  experiment.console.print(f"Features go to {extractor.store.folder}")
+  experiment.console.print(f"Features go to {extractor.store.folder}", soft_wrap=True)
   config, splits = experiment.section("extract", ExtractConfig), {}
   for split in config.splits:
     dataset = experiment.dataset(split)
     shards = extractor.begin(dataset)
     if config.verify:
-      shards.verify(full=True)
+      shards.verify(full=True, refused=_retried)
     for note in shards.notes:
-      experiment.console.print(note)
+      experiment.console.print(note, soft_wrap=True)
     progress = Progress(experiment.console, split, shards)
     extractor.extract(dataset, shards, progress.add)
-    splits[split] = progress.end() | {"features": _features(experiment.console, extractor.store, dataset, shards)}
+    numbers = progress.end()
+    _check_failed(experiment, split, numbers, shards)
+    splits[split] = numbers | {"features": _features(experiment.console, extractor.store, dataset, shards)}
   write_json(experiment.workdir / "extract.json", {"store": str(extractor.store.folder), "splits": splits})
+
+
+def _retried(result: Any) -> str | None:
+  """Why a whole shard is made again when everything is verified."""
+  failed = len(result[FAILED])
+  return f"{failed} of its clips could not be read." if failed else None
+
+
+def _check_failed(experiment: Experiment, split: str, numbers: dict[str, Any], shards: Work) -> None:
+  limit, failed, clips = experiment.max_error_share, numbers["failed"], numbers["clips"]
+  if failed > limit * clips:
+    reason = next(reason for receipt in shards.receipts().values() for reason in receipt.result[FAILED].values())
+    raise DataError(
+      f"{failed} of {clips} clips of the split {split!r} could not be read, more than config.train.max_error_share = "
+      f"{limit} allows; the first: {reason} The receipts in {shards.folder} name all. Mend the files and run the same "
+      "command with --config.extract.verify=True."
+    )
 
 
 def _features(console: Console, store: FeatureStore, dataset: Dataset, shards: Work) -> dict[str, Any]:
   """How the features of a split are distributed, stream by stream, said once."""
   numbers = extraction_statistics.summarize(shards.receipts().values(), store.reader(split_name(dataset)))
   for stream, found in numbers.items():
-    console.print(f"{dataset.split}, {stream}: {extraction_statistics.line(found)}")
+    console.print(f"{dataset.split}, {stream}: {extraction_statistics.line(found)}", soft_wrap=True)
   return numbers
 
 
@@ -105,7 +124,8 @@ class Progress:
       left = (items - finished) / rate
       self._console.print(
         f"{self._split}: {finished:,} of {items:,} clips in finished shards, {rate:.1f} clips/s, "
-        f"{duration(left)} left; {self._done:,} by this worker{self._held()}"
+        f"{duration(left)} left; {self._done:,} by this worker{self._held()}",
+        soft_wrap=True,
       )
 
   def end(self) -> dict[str, Any]:
@@ -116,7 +136,8 @@ class Progress:
     unreadable = f", {failed} could not be read" if failed else ""
     self._console.print(
       f"{self._split}: {self._items:,} clips in {len(receipts)} shards, {size / 1e6:,.1f} MB{unreadable}; "
-      f"{self._done:,} by this worker in {duration(seconds)}, {self._done / seconds:.1f} clips/s"
+      f"{self._done:,} by this worker in {duration(seconds)}, {self._done / seconds:.1f} clips/s",
+      soft_wrap=True,
     )
     return {"clips": self._items, "failed": failed, "bytes": size, "here": self._done, "seconds": seconds}
 

@@ -151,7 +151,7 @@ def _restore(experiment: Experiment, system: GasmCastSystem, train: Dataset, pre
   rng = jax.random.fold_in(jax.random.key(experiment.seed), stream_id("init"))
   batch = experiment.example_batch(experiment.data.global_batch)
   target = create_state(system, tx, rng, batch, experiment.mesh, config.sharding, pretrained.variables)
-  identity = experiment.identity(train, pretrained)
+  identity = experiment.identity(train, experiment.dataset("validation"), pretrained)
   identity |= {"train": config.identity(), "frozen": fingerprint(target.frozen)}
   with Checkpoints(experiment.workdir / "checkpoints") as checkpoints:
     restored = checkpoints.restore(target, identity, "best")

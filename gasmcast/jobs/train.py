@@ -44,7 +44,7 @@ def run(experiment: Experiment) -> None:
     lambda: evaluation_batches(experiment.source(validation), experiment.data, **place),
     experiment.train_config(train),
     experiment.workdir,
-    experiment.identity(train, pretrained),
+    experiment.identity(train, validation, pretrained),
     pretrained=pretrained.variables,
     console=experiment.console,
     accepted=lambda: records.write(experiment),

@@ -101,7 +101,7 @@ def _unpack_once(
   """One shard of work: who finds it claimed waits, who finds it finished goes on."""
   identity = {
     "archive": archive.name,
-    "parts": [[part.file.name, part.size] for part in archive.parts],
+    "parts": [[part.file.name, part.size, part.file.stat().st_mtime_ns] for part in archive.parts],
     "target": str(places.videos),
     "checksums": [str(checksums.find(part.file)) for part in archive.parts],
   }

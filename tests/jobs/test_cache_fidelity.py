@@ -141,6 +141,7 @@ def test_a_clip_that_cannot_be_read_is_named_and_too_many_are_an_error(config, t
   (tmp_path / "data" / "videos" / "validation3.webm").write_bytes(b"no video")
   config.data.update({"root": str(tmp_path / "data"), "store": None})
   config.fidelity.update({"head": None, "variants": VARIANTS[:1]})
+  config.train.max_error_share = 0.1
   with pytest.raises(DataError, match=r"1 of 8 clips of the split 'validation' could not be read.*validation3"):
     run("cache_fidelity", config, tmp_path)
   config.train.max_error_share = 0.2

@@ -197,11 +197,12 @@ def frozen(tiny, tmp_path):
 def test_the_identity_of_a_run_holds_the_content_of_weights_not_their_place(frozen, make, tmp_path):
   train = Dataset("set", "train", (), {"action": ()}, "abc")
   first, weights = make(frozen).with_weights()
-  identity = first.identity(train, weights)
+  validation = Dataset("set", "validation", (), {"action": ()}, "def")
+  identity = first.identity(train, validation, weights)
   (tmp_path / "other.safetensors").write_bytes((tmp_path / "r3d.safetensors").read_bytes())
   frozen.model.motion.weights = str(tmp_path / "other.safetensors")
   second, weights = make(frozen).with_weights()
-  assert second.identity(train, weights) == identity == json.loads(json.dumps(identity))
+  assert second.identity(train, validation, weights) == identity == json.loads(json.dumps(identity))
   assert len(identity["weights.motion"]) == 64 and identity["weights.semantic"] == "random"
 
 

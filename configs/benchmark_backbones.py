@@ -118,13 +118,5 @@ def get_config(arg: str = "") -> ConfigDict:
     _make_tiny(config.cases)
     config.schedule.update({"rounds": 2, "turn_seconds": 0.0, "pause_seconds": 0.0})
     config.peak = ConfigDict({platform: (128,) for platform in config.peak})
-  wanted = [name for name in config.cases if name == arguments.cases] or [
-    name for name in config.cases if name.startswith(arguments.cases)
-  ]
-  if not wanted:
-    raise ValueError(
-      f"config argument cases={arguments.cases}: no case begins so; there are {', '.join(config.cases)}."
-    )
-  for name in set(config.cases) - set(wanted):
-    del config.cases[name]
+  common.keep_cases(config.cases, arguments.cases)
   return config

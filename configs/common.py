@@ -182,9 +182,34 @@ def fidelity(semantic: str = "") -> ConfigDict:
   )
 
 
-def cluster() -> ConfigDict:
-  """The workers of `config.engine` "processes" or "ray"; see docs/clusters.md."""
-  return ConfigDict({"workers": 1, "cpus": 1.0, "gpus": 0.0, "address": config_dict.placeholder(str)})
+def jobs_on_features(semantic: str = "") -> ConfigDict:
+  """Sections of the jobs that make and use stored features, and who fills the store; see docs/features.md.
+
+  Args:
+    semantic: name of the backbone.
+  """
+  return ConfigDict(
+    {
+      "extract": extract(),
+      "engine": "local",
+      "cluster": {"workers": 1, "cpus": 1.0, "gpus": 0.0, "address": config_dict.placeholder(str)},
+      "predict": {"splits": ("test",), "stored": True},
+      "fidelity": fidelity(semantic),
+    }
+  )
+
+
+def keep_cases(cases: ConfigDict, wanted: str) -> None:
+  """Keeps, of the cases of a benchmark, the one of this name, or those whose names begin so.
+
+  Raises:
+    ValueError: no case begins so.
+  """
+  kept = [wanted] if wanted in cases else [name for name in cases if name.startswith(wanted)]
+  if not kept:
+    raise ValueError(f"config argument cases={wanted}: no case begins so; there are {', '.join(cases)}.")
+  for name in set(cases) - set(kept):
+    del cases[name]
 
 
 def optim() -> ConfigDict:

@@ -48,11 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
       "cache_eviction": "none",
     }
   )
-  config.extract = common.extract()
-  config.engine = "local"
-  config.cluster = common.cluster()
-  config.predict = ConfigDict({"splits": ("test",), "stored": True})
-  config.fidelity = common.fidelity(arguments.semantic)
+  config.update(common.jobs_on_features(arguments.semantic))
   config.model = ConfigDict(
     {
       "variant": arguments.variant,

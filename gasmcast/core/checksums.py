@@ -93,14 +93,14 @@ def _entries(file: pathlib.Path) -> Iterator[tuple[int, str, Checksum]]:
     yield number, _name(name, escaped).removeprefix("./"), Checksum(algorithm, digest.lower())
 
 
-def hash_file(path: str | os.PathLike, algorithms: Iterable[str]) -> dict[str, str]:
+def digests(path: str | os.PathLike, algorithms: Iterable[str]) -> dict[str, str]:
   """Algorithm -> hexadecimal digits of the file's content, which is read once in blocks."""
-  digests: dict[str, Any] = {name: _MAKERS[name]() for name in algorithms}
+  hashes: dict[str, Any] = {name: _MAKERS[name]() for name in algorithms}
   with open(path, "rb") as file:
     while block := file.read(_BLOCK):
-      for digest in digests.values():
-        digest.update(block)
-  return {name: digest.hexdigest() for name, digest in digests.items()}
+      for one in hashes.values():
+        one.update(block)
+  return {name: one.hexdigest() for name, one in hashes.items()}
 
 
 def entry(name: str, digest: str) -> str:

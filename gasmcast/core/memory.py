@@ -85,11 +85,10 @@ def resident_bytes() -> int | None:
 
 def peak_bytes() -> int | None:
   """The largest resident memory of this process so far; None where the system can't tell."""
-  try:
+  if (_PROC / "self/status").exists():
     status = dict(line.partition(":")[::2] for line in _read(_PROC / "self/status").splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024  # unlike getrusage, not that of the process that started this one
-  except (OSError, KeyError):
-    pass
+    if "VmHWM" in status:
+      return int(status["VmHWM"].split()[0]) * 1024  # unlike getrusage, not that of the process that started this one
   try:
     import resource
   except ImportError:  # Windows
@@ -127,10 +126,8 @@ def children_bytes() -> int | None:
 def open_files() -> int | None:
   """Open files, sockets and pipes of this process; None where the system can't tell."""
   for folder in (_PROC / "self/fd", pathlib.Path("/dev/fd")):
-    try:
+    if folder.is_dir():
       return sum(1 for _ in folder.iterdir()) - 1  # without the one that lists
-    except OSError:
-      continue
   return None
 
 

@@ -55,6 +55,21 @@ def plan(items: int, size: int) -> tuple[Shard, ...]:
   return tuple(Shard(i, first, min(first + size, items)) for i, first in enumerate(range(0, items, size)))
 
 
+def is_worked_on(folder: pathlib.Path, lease: float) -> bool:
+  """Whether a living worker holds a shard of the work in this folder.
+
+  Args:
+    lease: seconds, see `Work.open`.
+
+  Raises:
+    OSError: the folder can't be written.
+  """
+  claims = [path for path in folder.iterdir() if _CLAIM.fullmatch(path.name)]
+  holders = [holder for path in claims if (holder := leases.read_holder(path)) is not None]
+  now = leases.server_time(folder) if holders else 0.0
+  return any(not leases.stale(holder, now, lease) for holder in holders)
+
+
 class Work:
   """Made by `Work.open`.
 

@@ -181,12 +181,10 @@ def run(benchmark: Benchmark) -> None:
 
 
 def _write(workdir: pathlib.Path, content: Mapping[str, Any], page: str) -> None:
-  try:
+  with records.writing(workdir):
     write_json(workdir / "benchmark.json", content)
     with atomic_file(workdir / "benchmark.md") as file:
       file.write(page.encode("utf-8"))
-  except OSError as error:
-    raise WorkdirError(f"{workdir} can't be written ({error.strerror}); choose another --workdir.") from error
 
 
 def _measure(benchmark: Benchmark, name: str, peers: Peers | None, platform: str) -> CaseResult:

@@ -4,12 +4,12 @@ Every kind of case is a dataclass of `KINDS` with a method `prepare`. A peer is 
 its library when it is first called; where that fails the table says why in the place of times.
 """
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
 from gasmcast.core.config import parse
 from gasmcast.core.errors import ConfigError
+from gasmcast.jobs import records
 from gasmcast.jobs.benchmark import Prepared
 from gasmcast.jobs.benchmark_extraction import ExtractionCase
 from gasmcast.jobs.benchmark_loading import LoadCase, MemoryCase
@@ -44,13 +44,7 @@ def parse_case(values: Mapping[str, Any], where: str) -> Any:
 
 def versions() -> dict[str, str]:
   """Of the libraries that are measured, where they are installed."""
-  found = {}
-  for name in _LIBRARIES:
-    try:
-      found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return found
+  return records.installed(*_LIBRARIES)
 
 
 def prepare(where: str, case: Any, peers: Peers | None, platform: str) -> Prepared:

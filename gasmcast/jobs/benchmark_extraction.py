@@ -1,7 +1,6 @@
 """Case of the job benchmark: the job extract beside the same networks and decoding with nothing around them."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from gasmcast.jobs.benchmark_videos import Videos
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.extractor import Extractor
 from gasmcast.store.source import split_name
-from gasmcast.systems.gasmcast import Backbones, Pretrained
+from gasmcast.systems.gasmcast import Backbones, Pretrained, feature_function
 
 _TOLERANCE = 2**-8  # of the largest value: a number is stored as the nearest bfloat16
 
@@ -56,9 +55,7 @@ class ExtractionCase:
       features = [reader.read(position) for position in range(self.clips)]
       return {name: np.stack([np.float32(arrays[name]) for arrays in features]) for name in names}
 
-    net, variables = Backbones(experiment.model), jax.device_put(weights.variables)
-    step = jax.jit(lambda variables, frames: net.apply(variables, frames))
-    clips, features = experiment.clips(dataset), functools.partial(step, variables)
+    clips, features = experiment.clips(dataset), feature_function(experiment.model, weights.variables)
     bare = lambda: _bare(clips.read, self.clips, features, config.batch, config.threads)
     sides = [
       Side("job extract", extract, stored),

@@ -19,7 +19,7 @@ from rich import box
 from rich.table import Table
 
 from gasmcast.core.config import require, to_dict
-from gasmcast.core.errors import DataError, WorkdirError
+from gasmcast.core.errors import DataError
 from gasmcast.core.manifest import atomic_file, write_json
 from gasmcast.core.rng import generator
 from gasmcast.core.types import Dataset, Example
@@ -31,7 +31,7 @@ from gasmcast.jobs.fidelity_reference import Features, Reference
 from gasmcast.jobs.fidelity_variants import Comparison
 from gasmcast.metrics.fidelity import answers
 from gasmcast.reports import fidelity as report
-from gasmcast.store.compression import Pca, Variant, fit_pca
+from gasmcast.store.compression import Pca, Variant, fit_pca, pool_features
 from gasmcast.systems.gasmcast import LABEL
 
 _SAMPLES = 100_000  # tokens that principal components are fitted on, about
@@ -196,7 +196,7 @@ def _fit(
     for tokens in sorted({variant.tokens for variant in fitted}):
       for _, features in clips:
         for name, x in features.items():
-          rows = fidelity_variants.pooled(x, tokens).reshape(-1, x.shape[-1])
+          rows = pool_features(x, tokens).reshape(-1, x.shape[-1])
           samples.setdefault((tokens, name), []).append(rows[rng.permutation(len(rows))[:each]])
   return {
     variant: {name: fit_pca(np.concatenate(samples[variant.tokens, name]), variant.pca) for name in reference.shapes}
@@ -227,7 +227,7 @@ def _compare(
         logits[place].append(head.logits(restored, rows))
     if asked:  # what the head can be given has one shape, so it is the same reference for all
       tokens = comparisons[min(asked)][1].variant.tokens
-      pooled = [{name: fidelity_variants.pooled(x, tokens) for name, x in features.items()} for _, features in clips]
+      pooled = [{name: pool_features(x, tokens) for name, x in features.items()} for _, features in clips]
       expected.append(head.logits(pooled, rows))
   for place, (form, _) in enumerate(comparisons):
     if place in asked:
@@ -240,15 +240,11 @@ def _compare(
 
 def _write(experiment: Experiment, result: dict[str, Any]) -> None:
   """Both files, and the table on the console."""
-  try:
+  with records.writing(experiment.workdir):
     experiment.workdir.mkdir(parents=True, exist_ok=True)
     write_json(experiment.workdir / "fidelity.json", result)
     with atomic_file(experiment.workdir / "fidelity.md") as file:
       file.write(report.markdown(result).encode("utf-8"))
-  except OSError as error:
-    raise WorkdirError(
-      f"{experiment.workdir} can't be written ({error.strerror}); choose another --workdir."
-    ) from error
   columns, rows = report.brief(result)
   table = Table(title="What smaller features lose", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
   for place, column in enumerate(columns):

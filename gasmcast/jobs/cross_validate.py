@@ -26,7 +26,7 @@ from gasmcast.datasets.folds import grouped_folds
 from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.probes import linear_probe
-from gasmcast.store.compression import decompress
+from gasmcast.store.compression import decompress, parts_of
 from gasmcast.store.source import StoredFeatures, split_name
 from gasmcast.systems.gasmcast import LABEL
 from gasmcast.training.loop import fit
@@ -154,8 +154,7 @@ def _means(arrays: dict[str, np.ndarray], streams: tuple[str, ...]) -> dict[str,
   """Each stream's mean over time and space."""
   means = {}
   for name in streams:
-    parts = {"": arrays[name]} | ({"scale": arrays[f"{name}_scale"]} if f"{name}_scale" in arrays else {})
-    x = decompress(parts)
+    x = decompress(parts_of(name, arrays))
     means[name] = x.reshape(-1, x.shape[-1]).mean(0)
   return means
 
@@ -219,9 +218,10 @@ def _write(experiment: Experiment, config: FoldsConfig, whole: Dataset, rows: li
   for row in rows:
     each = " | ".join(f"{100 * value:.1f} %" for value in row["seeds"].values())
     lines.append(f"| {row['name']} | {100 * row['mean']:.1f} ± {100 * row['std']:.1f} % | {each} |")
-  with atomic_file(experiment.workdir / "folds.md") as file:
+  with records.writing(experiment.workdir), atomic_file(experiment.workdir / "folds.md") as file:
     file.write(("\n".join(lines) + "\n").encode("utf-8"))
   store = {"folder": experiment.store.folder.name, "fingerprint": experiment.store.fingerprint}
   result = {"rows": rows, "clips": len(whole.examples), "groups": len(groups), "data": whole.fingerprint}
-  write_json(experiment.workdir / "folds.json", result | {"store": store, "versions": records.versions()})
+  with records.writing(experiment.workdir):
+    write_json(experiment.workdir / "folds.json", result | {"store": store, "versions": records.versions()})
   experiment.console.print(f"Table: {experiment.workdir / 'folds.md'}")

@@ -73,7 +73,8 @@ def run(experiment: Experiment) -> None:
     arrays, splits[split] = _evaluate(best, dataset)
     arrays |= _attention(best, dataset, config.attention_clips)
     if jax.process_index() == 0:
-      _save(experiment, dataset, arrays)
+      with records.writing(experiment.workdir):
+        _save(experiment, dataset, arrays)
       _say(experiment, split, splits[split])
   if jax.process_index() == 0:
     sizes = {"trainable": state.trainable, "frozen": state.frozen}
@@ -86,7 +87,8 @@ def run(experiment: Experiment) -> None:
       "parameters": {kind: sum(leaf.size for leaf in leaves.values()) for kind, leaves in sizes.items()},
       "versions": records.versions(),
     }
-    write_json(experiment.workdir / "metrics.json", {"splits": splits, "meta": meta})
+    with records.writing(experiment.workdir):
+      write_json(experiment.workdir / "metrics.json", {"splits": splits, "meta": meta})
 
 
 def _evaluate(best: Best, dataset: Dataset) -> tuple[dict[str, np.ndarray], dict[str, float]]:

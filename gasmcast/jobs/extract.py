@@ -69,7 +69,8 @@ def work(raw: dict[str, Any], workdir: str, command: str) -> None:
     numbers = progress.end()
     _check_failed(experiment, split, numbers, shards)
     splits[split] = numbers | {"features": _features(experiment.console, extractor.store, dataset, shards)}
-  write_json(experiment.workdir / "extract.json", {"store": str(extractor.store.folder), "splits": splits})
+  with records.writing(experiment.workdir):
+    write_json(experiment.workdir / "extract.json", {"store": str(extractor.store.folder), "splits": splits})
 
 
 def _retried(result: Any) -> str | None:

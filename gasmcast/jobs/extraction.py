@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from gasmcast.core.config import parse, require, to_dict
-from gasmcast.store.compression import Variant, tokens_after
+from gasmcast.store.compression import Variant
 from gasmcast.store.feature_store import FeatureStore
 from gasmcast.systems.gasmcast import Backbones, GasmCastConfig, Pretrained
 from gasmcast.videos.pipeline import DataConfig
@@ -92,11 +92,3 @@ def feature_shapes(model: GasmCastConfig, frames: int, size: int) -> dict[str, t
   clip = jnp.zeros((1, frames, size, size, 3), jnp.uint8)
   shapes = jax.eval_shape(lambda rng: net.init_with_output(rng, clip)[0], jax.random.key(0))
   return {name: leaf.shape[1:] for name, leaf in shapes.items()}
-
-
-def stored_shape(shape: tuple[int, ...], variant: Variant) -> tuple[int, ...]:
-  """The shape of features in the form of `variant`."""
-  *axes, width = shape
-  if len(axes) > 1:
-    axes[-1] = tokens_after(axes[-1], variant.tokens)
-  return (*axes, variant.pca or width)

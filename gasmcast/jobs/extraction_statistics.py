@@ -14,7 +14,7 @@ from gasmcast.core.receipts import Receipt
 from gasmcast.metrics import feature_statistics
 from gasmcast.metrics.feature_quality import effective_rank
 from gasmcast.metrics.feature_statistics import Sums
-from gasmcast.store.compression import SCALE, decompress
+from gasmcast.store.compression import decompress, parts_of
 from gasmcast.store.feature_store import Reader
 
 STATISTICS = "statistics"  # field of a receipt's result
@@ -79,8 +79,5 @@ def _stored_rows(reader: Reader, stream: str) -> Float[np.ndarray, "n D"]:
   chosen = positions[np.linspace(0, len(positions) - 1, min(_RANK_CLIPS, len(positions))).round().astype(int)]
   rows = []
   for position in chosen.tolist():
-    arrays = reader.read(position)
-    scale = f"{stream}_{SCALE}"
-    parts = {"": arrays[stream]} | ({SCALE: arrays[scale]} if scale in arrays else {})
-    rows.append(_some_rows(decompress(parts)))
+    rows.append(_some_rows(decompress(parts_of(stream, reader.read(position)))))
   return np.concatenate(rows)

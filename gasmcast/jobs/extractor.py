@@ -23,11 +23,11 @@ from gasmcast.jobs import extraction
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.extraction_statistics import STATISTICS, ShardStatistics
 from gasmcast.jobs.shard_batches import batches_of_shards, outcome
-from gasmcast.store.compression import Pca, compress, fit_pca, load_pca, name_parts, pool_tokens
+from gasmcast.store.compression import Pca, compress, fit_pca, load_pca, name_parts, pool_features, stored_shape
 from gasmcast.store.feature_store import FAILED, STORE, create, encode_views, store_key
 from gasmcast.store.records import write_records
 from gasmcast.store.source import split_name
-from gasmcast.systems.gasmcast import Backbones, Pretrained
+from gasmcast.systems.gasmcast import Pretrained, feature_function
 from gasmcast.videos.pipeline import Clips
 
 _READING = 1  # raised when the same video and configuration give other frames than before
@@ -78,9 +78,7 @@ class Extractor:
     first = experiment.dataset(self._config.splits[0])
     description = describe(experiment, self._config, pretrained, first)
     self.store = create(store_folder(experiment, self._config, description), description)
-    net, variables = Backbones(experiment.model), jax.device_put(pretrained.variables)
-    step = jax.jit(lambda variables, frames: net.apply(variables, frames))
-    self._features: Callable[[np.ndarray], Features] = lambda frames: step(variables, frames)
+    self._features = feature_function(experiment.model, pretrained.variables)
     self._components = self._fit(first)
 
   def begin(self, dataset: Dataset) -> Work:
@@ -181,9 +179,7 @@ class Extractor:
       for batch, views in self._computed(batches):
         for row, clip in enumerate(batch):
           if not isinstance(clip, DataError):
-            features = views[0][name][row]
-            if features.ndim > 2:  # segments have no tokens
-              features = pool_tokens(features, getattr(config, name).tokens)
+            features = pool_features(views[0][name][row], getattr(config, name).tokens)
             rows = features.reshape(-1, features.shape[-1])
             samples.append(rows[rng.permutation(len(rows))[:each]])
     if not samples:
@@ -220,7 +216,7 @@ def describe(
       "network": to_dict(stream.network),
       "dtype": model.dtype,
       "variant": to_dict(variant),
-      "shape": list(extraction.stored_shape(shapes[name], variant)),
+      "shape": list(stored_shape(shapes[name], variant)),
     }
     if variant.pca:
       fitted = {"clips": config.pca_clips, "data": first.fingerprint, "seed": experiment.seed}

@@ -15,7 +15,7 @@ from gasmcast.jobs import extraction
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.shard_batches import outcome
 from gasmcast.store.compression import PRECISIONS
-from gasmcast.systems.gasmcast import Backbones, Pretrained
+from gasmcast.systems.gasmcast import Pretrained, feature_function
 
 FULL_PRECISIONS = ("float32", "bfloat16")
 Features = Mapping[str, np.ndarray]
@@ -51,9 +51,7 @@ class Reference:
     if stored:
       self.origin, self.precision = f"stored in {experiment.store.folder}", self._stored_precision()
     else:
-      net, variables = Backbones(model), jax.device_put(pretrained.variables)
-      step = jax.jit(lambda variables, frames: net.apply(variables, frames))
-      self._compute = lambda frames: step(variables, frames)
+      self._compute = feature_function(model, pretrained.variables)
 
   def batches(self, dataset: Dataset, indices: Sequence[int]) -> Iterator[list[Features | DataError]]:
     """The features of these examples, or why one has none, in lists of up to `config.extract.batch`."""

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from gasmcast.core.errors import ConfigError
 from gasmcast.metrics.fidelity import Moments, cosines, lost_by_pooling, lost_by_storing, moments, spread
-from gasmcast.store.compression import Pca, Variant, compress, decompress, nbytes, pool_tokens, tokens_after
+from gasmcast.store.compression import Pca, Variant, compress, decompress, nbytes, pool_features, stored_shape
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -20,16 +19,6 @@ def name(variant: Variant) -> str:
   return f"{tokens} {variant.precision}" + (f" pca{variant.pca}" if variant.pca else "")
 
 
-def pooled(x: Float[np.ndarray, "T *N D"], tokens: int) -> Float[np.ndarray, "T *M D"]:
-  """With fewer tokens a frame, in full precision; without an axis of tokens as it is. See `Variant.tokens`."""
-  return pool_tokens(x, tokens) if x.ndim > 2 else x
-
-
-def pooled_shape(shape: tuple[int, ...], tokens: int) -> tuple[int, ...]:
-  """The shape of what `pooled` gives; ConfigError where the tokens can't be averaged so."""
-  return (*shape[:-2], tokens_after(shape[-2], tokens), shape[-1]) if len(shape) > 2 else shape
-
-
 def obstacle(shapes: Shapes, variant: Variant, fitting_clips: int) -> str | None:
   """Why features of these shapes can't have the form of the variant, in words; None where they can.
 
@@ -38,7 +27,7 @@ def obstacle(shapes: Shapes, variant: Variant, fitting_clips: int) -> str | None
   """
   for stream, shape in shapes.items():
     try:
-      tokens = math.prod(pooled_shape(shape, variant.tokens)[:-1])
+      tokens = math.prod(stored_shape(shape, Variant(variant.tokens))[:-1])
     except ConfigError as error:
       return f"the {stream} stream: {error}"
     if variant.pca > shape[-1]:
@@ -64,7 +53,8 @@ class Comparison:
   """
 
   def __init__(self, variant: Variant, shapes: Shapes, components: Mapping[str, Pca]):
-    self.variant, self.shapes = variant, {name: pooled_shape(shape, variant.tokens) for name, shape in shapes.items()}
+    pooled = Variant(variant.tokens)  # what is restored has all dimensions again
+    self.variant, self.shapes = variant, {name: stored_shape(shape, pooled) for name, shape in shapes.items()}
     self._components = components
     self._streams = {name: _Stream() for name in shapes}
 
@@ -79,7 +69,7 @@ class Comparison:
       pca = self._components.get(name)
       x = decompress(compress(features[name], self.variant, pca))
       restored[name] = x if pca is None else pca.restore(x)
-      stream.add(features[name], pooled(features[name], self.variant.tokens), restored[name])
+      stream.add(features[name], pool_features(features[name], self.variant.tokens), restored[name])
     return restored
 
   def numbers(self) -> dict[str, Any]:

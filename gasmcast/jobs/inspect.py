@@ -4,11 +4,10 @@ Writes to <workdir>/inspection: <clip>.png, <clip>.json and, with config.inspect
 system and no training; see reports/inspection.py for what the picture shows.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gasmcast import features
-from gasmcast.core.config import parse, require, to_dict
-from gasmcast.core.errors import DataError, WorkdirError
+from gasmcast.core.config import require, to_dict
+from gasmcast.core.errors import DataError
 from gasmcast.core.manifest import atomic_file, hash_file, write_json
 from gasmcast.datasets.generated import moving_objects
 from gasmcast.features.backbones import BACKBONES, FAMILIES
@@ -89,12 +88,6 @@ class InspectConfig:
       )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Fields:
-  job: str
-  inspect: InspectConfig
-
-
 class Setup(Run):
   """A run with the section `inspect`.
 
@@ -106,7 +99,7 @@ class Setup(Run):
     self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None
   ):
     super().__init__(config, workdir, command, console)
-    self.inspect = parse(_Fields, self.raw, "config").inspect
+    self.inspect = self.only_section("inspect", InspectConfig)
 
 
 SETUP = Setup
@@ -138,7 +131,7 @@ def run(setup: Setup) -> None:
       unreadable.append(str(error))
       continue
     outputs, inspection = look(video.name, clip, *networks)
-    with _writing(folder):
+    with records.writing(folder):
       _write(folder / name, setup, video, clip, networks, outputs, inspection)
     _say(setup.console, inspection, folder / f"{name}.png")
   if unreadable:
@@ -243,14 +236,6 @@ def _backbone(network: Network) -> Backbone:
   size, mode = network.config.image_size, getattr(network.config, "mode", "")
   name = f"{network.name}{mode and f', {mode}'}, {size} x {size} pixels"
   return Backbone(name, network.origin, network.origin == RANDOM)
-
-
-@contextlib.contextmanager
-def _writing(folder: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise WorkdirError(f"{folder} can't be written ({error.strerror}); choose another --workdir.") from error
 
 
 def _write(

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from gasmcast.core.config import require
 from gasmcast.core.manifest import atomic_file
 from gasmcast.core.types import Dataset
+from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.scoring import Best
 
@@ -60,7 +61,7 @@ def run(experiment: Experiment) -> None:
     scores = best.score(dataset, source, stored, with_sums=False)
     if jax.process_index() == 0:
       file = experiment.workdir / "predictions" / f"{split}.csv"
-      with atomic_file(file) as stream:
+      with records.writing(experiment.workdir), atomic_file(file) as stream:
         stream.write(_table(dataset, best.system.class_names, scores.logits).encode("utf-8"))
       unreadable = f", {scores.failed} could not be read" if scores.failed else ""
       experiment.console.print(f"{split}: {len(dataset.examples)} clips{unreadable}; {file}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from gasmcast.core.config import parse, require
+from gasmcast.core.config import require
 from gasmcast.datasets.dataset import SPLITS
 from gasmcast.datasets.table import DATASETS
 from gasmcast.jobs.run import Run
@@ -78,12 +78,6 @@ class PrepareConfig:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Fields:
-  job: str
-  prepare: PrepareConfig
-
-
 class Setup(Run):
   """A run with the section `prepare`.
 
@@ -95,7 +89,7 @@ class Setup(Run):
     self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None
   ):
     super().__init__(config, workdir, command, console)
-    self.prepare = parse(_Fields, self.raw, "config").prepare
+    self.prepare = self.only_section("prepare", PrepareConfig)
     source, self.workdir = pathlib.Path(self.prepare.source).absolute(), self.workdir.absolute()
     self.places = Places(
       source,

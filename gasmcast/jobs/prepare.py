@@ -19,7 +19,7 @@ import importlib
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gasmcast.core.checksums import Checksum, ChecksumList, read_lists
-from gasmcast.core.errors import ChecksFailed, DataError, WorkdirError
+from gasmcast.core.errors import ChecksFailed, DataError
 from gasmcast.core.isolation import Limits
 from gasmcast.core.machine import usable_cpus
 from gasmcast.core.manifest import atomic_file, read_json, write_json
@@ -66,7 +66,7 @@ def run(setup: Setup) -> None:
     WorkdirError: the working directory can't be written.
   """
   config, workdir = setup.prepare, setup.workdir
-  with _writing(workdir):
+  with records.writing(workdir):
     _write_records(setup)
     baseline, checksums = _baseline(config), read_lists(config.checksums)
     root = _root(setup, checksums)
@@ -85,17 +85,6 @@ def run(setup: Setup) -> None:
     _say_changes(setup.console, baseline, quality)
   _say(setup.console, quality, report, workdir)
   _finish(quality, report)
-
-
-@contextlib.contextmanager
-def _writing(workdir: pathlib.Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    place = f" ({error.filename})" if error.filename else ""
-    raise WorkdirError(
-      f"{workdir} can't be written: {error.strerror}{place}; make room or choose another --workdir."
-    ) from error
 
 
 def _write_records(setup: Setup) -> None:

@@ -1,10 +1,12 @@
 """What a working directory says of how it came about: config.json, environment.json, command.txt."""
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Iterator
 
 import jax
 
@@ -17,8 +19,28 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "num
 
 def versions() -> dict[str, str]:
   """Versions of Python, of gasmcast and of the libraries that results depend on."""
-  packages = {name: importlib.metadata.version(name) for name in ("gasmcast", *_PACKAGES) if _installed(name)}
-  return {"python": platform.python_version(), **packages}
+  return {"python": platform.python_version(), **installed("gasmcast", *_PACKAGES)}
+
+
+def installed(*names: str) -> dict[str, str]:
+  """Versions of those of these packages that are installed."""
+  return {name: importlib.metadata.version(name) for name in names if _installed(name)}
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+  """Around writing into a working directory.
+
+  Raises:
+    WorkdirError: it can't be written.
+  """
+  try:
+    yield
+  except OSError as error:
+    place = f": {error.filename}" if error.filename else ""
+    raise WorkdirError(
+      f"{folder} can't be written ({error.strerror}{place}); make room or choose another --workdir."
+    ) from error
 
 
 def training_command(run: Run) -> str:
@@ -36,14 +58,12 @@ def write(run: Run) -> None:
   if jax.process_index():
     return
   workdir = run.workdir
-  try:
+  with writing(workdir):
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / "config.json", run.raw)
     write_json(workdir / "environment.json", _environment())
     with atomic_file(workdir / "command.txt") as file:
       file.write((run.command + "\n").encode("utf-8"))
-  except OSError as error:
-    raise WorkdirError(f"{workdir} can't be written ({error.strerror}); choose another --workdir.") from error
 
 
 def _environment() -> dict[str, object]:

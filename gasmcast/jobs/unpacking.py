@@ -10,14 +10,15 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from gasmcast.core.checksums import ChecksumList, hash_file
+from gasmcast.core.checksums import ChecksumList, digests
 from gasmcast.core.config import require
 from gasmcast.core.errors import DataError, WorkdirError
 from gasmcast.core.manifest import hash_json
 from gasmcast.core.shards import Work
 from gasmcast.datasets import archives
+from gasmcast.datasets.folder import VIDEO_SUFFIXES
 
 _LARGEST_COPY = 1_000_000_000  # bytes of an annotation file
 _NOT_LINKED = ("labels",)  # annotations are copied to a folder of this name, which must not be the source's
@@ -81,8 +82,11 @@ def make_root(
   """
   found = archives.find(places.source)
   if found:
-    for archive in found:
-      _unpack_once(places, archive, checksums, print_line, say)
+    works = [_work(places, archive, checksums) for archive in found]
+    if any(work.missing() for work in works):
+      _require_space(places.videos, found)
+    for archive, work in zip(found, works, strict=True):
+      _unpack_once(places, archive, work, checksums, print_line, say)
     _copy_annotations(places, places.videos)
     return places.videos
   if places.annotations != places.source:
@@ -91,27 +95,31 @@ def make_root(
   return places.source
 
 
-def _unpack_once(
-  places: Places,
-  archive: archives.Archive,
-  checksums: ChecksumList,
-  print_line: Callable[[str], None],
-  say: Callable[[int, int], None],
-) -> None:
-  """One shard of work: who finds it claimed waits, who finds it finished goes on."""
+def _work(places: Places, archive: archives.Archive, checksums: ChecksumList) -> Work:
+  """Unpacking this archive, as work of one shard."""
   identity = {
     "archive": archive.name,
     "parts": [[part.file.name, part.size, part.file.stat().st_mtime_ns] for part in archive.parts],
     "target": str(places.videos),
     "checksums": [str(checksums.find(part.file)) for part in archive.parts],
   }
-  work = Work.open(places.workdir / "unpacking" / hash_json(identity)[:16], 1, 1, identity, suffix=".jsonl")
+  return Work.open(places.workdir / "unpacking" / hash_json(identity)[:16], 1, 1, identity, suffix=".jsonl")
+
+
+def _unpack_once(
+  places: Places,
+  archive: archives.Archive,
+  work: Work,
+  checksums: ChecksumList,
+  print_line: Callable[[str], None],
+  say: Callable[[int, int], None],
+) -> None:
+  """Who finds the work claimed waits, who finds it finished goes on."""
   if work.missing():
     print_line(f"Unpacking {archive.name}: {len(archive.parts)} parts, {archive.size:,} bytes, into {places.videos}")
   for claim in work.claims():
     with claim:
       verified = _verify(archive, checksums)
-      _require_space(places.videos, archive)
       files, found = 0, 0
       with open(claim.path, "wb") as log:
         for unpacked in archives.unpack(archive, places.videos, lambda read: say(read, archive.size)):
@@ -134,7 +142,7 @@ def _verify(archive: archives.Archive, checksums: ChecksumList) -> int:
     if given is None:
       continue
     checksum = given[1]
-    digest = hash_file(part.file, (checksum.algorithm,))[checksum.algorithm]
+    digest = digests(part.file, (checksum.algorithm,))[checksum.algorithm]
     if digest != checksum.digest:
       raise DataError(
         f"{part.file} has the {checksum.algorithm} {digest}, the given list says {checksum.digest}; download it again."
@@ -143,15 +151,15 @@ def _verify(archive: archives.Archive, checksums: ChecksumList) -> int:
   return verified
 
 
-def _require_space(target: pathlib.Path, archive: archives.Archive) -> None:
-  """Videos hardly compress: they need what the archive has, less what is there."""
+def _require_space(target: pathlib.Path, found: Sequence[archives.Archive]) -> None:
+  """Videos hardly compress: all archives together need what they have, less what is there of them."""
   target.mkdir(parents=True, exist_ok=True)
   there = sum(_sizes(target))
-  needed, free = int(_SPARE * archive.size) - there, shutil.disk_usage(target).free
+  needed, free = int(_SPARE * sum(archive.size for archive in found)) - there, shutil.disk_usage(target).free
   if needed > free:
     raise WorkdirError(
-      f"{target}: unpacking {archive.name} needs about {needed:,} bytes, {free:,} are free; make room or set "
-      "config.prepare.videos to a folder on a larger disk."
+      f"{target}: unpacking {', '.join(archive.name for archive in found)} needs about {needed:,} bytes, {free:,} are "
+      "free; make room or set config.prepare.videos to a folder on a larger disk."
     )
 
 
@@ -178,12 +186,25 @@ def _copy_annotations(places: Places, target: pathlib.Path) -> None:
     archives.unpack_annotations(places.annotations, target / "labels")
 
 
+def _remove_texts(root: pathlib.Path) -> None:
+  for folder in (root, root / "labels"):
+    for file in folder.iterdir() if folder.is_dir() else ():
+      if file.suffix in archives.TEXTS and file.is_file():
+        file.unlink()
+
+
 def _link(places: Places) -> pathlib.Path:
-  """<workdir>/dataset: links to the folders of the source, or to itself as `videos`, beside copies of annotations."""
+  """<workdir>/dataset: links to the folders of the source beside copies of annotations; videos that lie in the source
+  itself are seen as `videos`.
+  """
   root = places.workdir / "dataset"
   root.mkdir(parents=True, exist_ok=True)
-  inside = [entry for entry in sorted(places.source.iterdir()) if entry.is_dir() and entry.name not in _NOT_LINKED]
-  for name, folder in [(folder.name, folder) for folder in inside] or [("videos", places.source)]:
+  _remove_texts(root)  # of an earlier run: what has gone from the annotations must not count
+  entries = sorted(places.source.iterdir())
+  folders = {entry.name: entry for entry in entries if entry.is_dir() and entry.name not in _NOT_LINKED}
+  if any(entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file() for entry in entries) or not folders:
+    folders.setdefault("videos", places.source)
+  for name, folder in folders.items():
     link = root / name
     if link.is_symlink() and link.readlink() != folder:
       link.unlink()

@@ -197,6 +197,23 @@ def pool_tokens(x: Float[np.ndarray, "*axes N D"], tokens: int) -> Float[np.ndar
   return grid.mean((-4, -2)).reshape(*x.shape[:-2], after, x.shape[-1])
 
 
+def pool_features(x: Float[np.ndarray, "T *N D"], tokens: int) -> Float[np.ndarray, "T *M D"]:
+  """`pool_tokens` of features that have tokens; those without, as segments, stay as they are."""
+  return pool_tokens(x, tokens) if x.ndim > 2 else x
+
+
+def stored_shape(shape: tuple[int, ...], variant: Variant) -> tuple[int, ...]:
+  """What `compress` makes of features [T, N, D] or [T, D] of this shape.
+
+  Raises:
+    ConfigError: tokens that can't be averaged so.
+  """
+  *axes, width = shape
+  if len(axes) > 1:
+    axes[-1] = tokens_after(axes[-1], variant.tokens)
+  return (*axes, variant.pca or width)
+
+
 def compress(x: Float[np.ndarray, "T *N D"], variant: Variant, pca: Pca | None = None) -> dict[str, np.ndarray]:
   """Features in the form of `variant`: {"": array}, for int8 with {"scale": float16 [..., 1]} besides.
 
@@ -209,8 +226,7 @@ def compress(x: Float[np.ndarray, "T *N D"], variant: Variant, pca: Pca | None =
   """
   _require_finite(x, "features")
   x = x.astype(np.float32, copy=False)
-  if x.ndim > 2:
-    x = pool_tokens(x, variant.tokens)
+  x = pool_features(x, variant.tokens)
   if variant.pca:
     kept = None if pca is None else pca.basis.shape[1]
     require(kept == variant.pca, f"pca = {variant.pca} and components fitted for {kept}; fit them for {variant.pca}.")
@@ -232,6 +248,12 @@ def decompress(parts: Mapping[str, np.ndarray]) -> Float[np.ndarray, "T *N D"]:
 def name_parts(stream: str, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """{"semantic": array, "semantic_scale": scale} of what `compress` gives, for a record and for a batch."""
   return {f"{stream}_{name}" if name else stream: array for name, array in parts.items()}
+
+
+def parts_of(stream: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """What `name_parts` named so, for `decompress`."""
+  scale = f"{stream}_{SCALE}"
+  return {"": arrays[stream]} | ({SCALE: arrays[scale]} if scale in arrays else {})
 
 
 def _to_int8(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -261,9 +283,7 @@ def nbytes(shape: tuple[int, ...], variant: Variant) -> int:
   Raises:
     ConfigError: tokens that can't be averaged so.
   """
-  *axes, width = shape
-  if len(axes) > 1:
-    axes[-1] = tokens_after(axes[-1], variant.tokens)
-  values = math.prod(axes) * (variant.pca or width)
+  *axes, width = stored_shape(shape, variant)
+  values = math.prod(axes) * width
   scales = math.prod(axes) * SMALLEST_SCALE.nbytes if variant.precision == "int8" else 0
   return values * PRECISIONS[variant.precision].itemsize + scales

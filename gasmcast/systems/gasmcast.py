@@ -10,7 +10,7 @@ of the features.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -160,6 +160,15 @@ class Backbones(nn.Module):
     x = prepare(frames, network.image_size, network.normalisation)
     features = stream.build(jnp.dtype(self.config.dtype), name)(x, train and stream.trainable)
     return features if stream.trainable else jax.tree.map(jax.lax.stop_gradient, features)
+
+
+def feature_function(model: GasmCastConfig, variables: PyTree) -> Callable[[Array], dict[str, Array]]:
+  """frames [B, T, H, W, 3] -> what `Backbones` makes of them with these weights, compiled; it may still be under way
+  when the function returns.
+  """
+  net, placed = Backbones(model), jax.device_put(variables)
+  step = jax.jit(lambda variables, frames: net.apply(variables, frames))
+  return lambda frames: step(placed, frames)
 
 
 class _Network(nn.Module):

@@ -147,7 +147,7 @@ def _check_division(dataset: Dataset, loading: Loading, process: int, processes:
     raise ConfigError(f"process {process} of {processes}: the index must be 0 to {processes - 1}.")
   if loading.global_batch % processes:
     raise ConfigError(
-      f"data.global_batch = {loading.global_batch} can't be divided among {processes} processes; use a multiple."
+      f"config.data.global_batch = {loading.global_batch} can't be divided among {processes} processes; use a multiple."
     )
 
 

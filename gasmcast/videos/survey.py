@@ -25,11 +25,11 @@ import blake3
 import numpy as np
 from jaxtyping import Int
 
-from gasmcast.core.checksums import hash_file
+from gasmcast.core.checksums import digests
 from gasmcast.core.errors import DataError
 from gasmcast.core.isolation import Isolated, Limits, Returned
 from gasmcast.core.manifest import hash_bytes, hash_json
-from gasmcast.core.shards import Claim, Work
+from gasmcast.core.shards import Claim, Work, is_worked_on
 from gasmcast.videos import quality
 
 _THREADS = 16  # that ask a disk for sizes: a network disk answers several at once
@@ -192,9 +192,9 @@ def _lines(file: pathlib.Path) -> Iterator[Record]:
 
 
 def remove_other_rounds(work: Work) -> None:
-  """What they knew is in this one."""
+  """What they knew is in this one. A round that somebody works on, having seen the files in another state, stays."""
   for folder in work.folder.parent.iterdir():
-    if folder != work.folder and folder.is_dir():
+    if folder != work.folder and folder.is_dir() and not is_worked_on(folder, work.lease):
       shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -207,7 +207,7 @@ def examine(task: Task) -> Record:
   video, sums, folder = task.video, {}, task.video.rate is not None
   if (task.algorithms or task.known) and not folder:
     try:
-      sums = hash_file(video.path, {*task.algorithms, "blake3"})
+      sums = digests(video.path, {*task.algorithms, "blake3"})
     except OSError as error:
       raise DataError(f"{video.path} can't be read: {error.strerror}.") from error
   if task.known and not folder and task.known["probe"]["blake3"] == sums["blake3"]:

@@ -5,7 +5,7 @@ import hashlib
 import blake3
 import pytest
 
-from gasmcast.core.checksums import Checksum, entry, hash_file, parse_entry, read_lists
+from gasmcast.core.checksums import Checksum, digests, entry, parse_entry, read_lists
 from gasmcast.core.errors import DataError
 
 CONTENT = b"some bytes"
@@ -71,7 +71,7 @@ def test_unreadable_lists_are_refused(tmp_path):
 
 def test_a_file_is_hashed_by_several_algorithms_at_once(tmp_path):
   (tmp_path / "file").write_bytes(CONTENT)
-  assert hash_file(tmp_path / "file", DIGESTS) == DIGESTS
+  assert digests(tmp_path / "file", DIGESTS) == DIGESTS
 
 
 @pytest.mark.parametrize("name", ["/a/b c.webm", "a\nb", "a\\b", "\\n", "ä"])

@@ -161,6 +161,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
   parent.wait()
   pids = [int(mark.read_text()) for mark in marks]
   wait_until(lambda: not any(alive(pid) for pid in pids))
+  assert len(set(pids)) == 2 and not any(alive(pid) for pid in pids)
 
 
 def wait_until(holds, seconds=60.0):

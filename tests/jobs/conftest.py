@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from configs import quickstart
-from gasmcast.jobs import extract
+from gasmcast.jobs import extract, prepare
 from gasmcast.jobs.experiment import Experiment
-from tests.jobs import frozen_clips
+from tests.datasets.test_archives import FOLDER, download, tar
+from tests.jobs import frozen_clips, small_download
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +60,36 @@ def frozen_store(frozen_data):
   return types.SimpleNamespace(
     root=frozen_data / "store", workdir=experiment.workdir, printed=" ".join(printed.getvalue().split())
   )
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+  """14 different videos of 10 to 23 frames 96 x 80, by number."""
+  folder = tmp_path_factory.mktemp("clips")
+  return [small_download.clip(folder / f"{number}.webm", number, 10 + number) for number in range(14)]
+
+
+@pytest.fixture
+def source(tmp_path, clips):
+  """The official download: zipped parts and a folder of annotations."""
+  members = {f"{FOLDER}/{number}.webm": clip.read_bytes() for number, clip in enumerate(clips)}
+  folder = download(tmp_path / "source", tar(members), parts=3)
+  small_download.annotate(folder / "labels")
+  return folder
+
+
+@pytest.fixture
+def unpacked(tmp_path, clips):
+  """The folder of .webm beside its annotations."""
+  folder = tmp_path / "unpacked"
+  small_download.annotate(folder)
+  (folder / "videos").mkdir()
+  for number, clip in enumerate(clips):
+    (folder / "videos" / f"{number}.webm").write_bytes(clip.read_bytes())
+  return folder
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+  """Job prepare without its page: drawing it takes longer than all the rest."""
+  monkeypatch.setattr(prepare.page, "write", lambda folder, *others: folder / "index.html")

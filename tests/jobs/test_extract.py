@@ -5,6 +5,8 @@ import dataclasses
 import errno
 import json
 import os
+import pathlib
+import re
 import types
 
 import jax
@@ -23,6 +25,8 @@ from gasmcast.store.feature_store import find, store_key
 from gasmcast.store.source import split_name
 from gasmcast.systems.gasmcast import Backbones
 from tests.jobs import frozen_clips
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,21 @@ def test_stored_features_are_those_that_the_model_computes_from_the_videos(froze
     for name, leaf in computed.items():
       assert arrays[name].dtype == np.float32 and leaf[position].std() > 0.01
       np.testing.assert_allclose(arrays[name], leaf[position], atol=1e-6 * np.abs(leaf).max(), rtol=1e-6)
+
+
+def test_the_documented_comparison_of_two_stores(frozen_store, capsys):
+  """The snippet of docs/features.md, on one store twice: nothing has moved."""
+  (snippet,) = re.findall(
+    r"^```python\n(.*?)^```", (ROOT / "docs/features.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+  )
+  for folder in ("data/old_features", "data/my_features"):
+    assert folder in snippet
+    snippet = snippet.replace(folder, str(frozen_store.root))
+  names = {}
+  exec(compile(snippet, "docs/features.md", "exec"), names)
+  drift = names["statistics"].drift(names["before"], names["now"])
+  assert len(drift) == 3 and all(abs(value) < 1e-6 for value in drift.values()), drift
+  assert capsys.readouterr().out.startswith("{") and names["now"]["rows"] > 0
 
 
 def test_a_clip_that_cannot_be_read_is_listed_and_not_replaced(frozen_store, sized):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gasmcast.jobs.fidelity_variants import Comparison, bytes_of_clip, name, obstacle, pooled_shape
+from gasmcast.jobs.fidelity_variants import Comparison, bytes_of_clip, name, obstacle
 from gasmcast.store.compression import Pca, Variant
 
 SHAPES = {"semantic": (2, 4, 8), "motion": (2, 6)}
@@ -26,11 +26,6 @@ def test_bytes_are_those_of_all_streams():
   """2 x 4 x 8 + 2 x 6 values of 2 bytes; as 1 token in int8 2 x 8 + 2 x 6 bytes and 4 scales of 2 bytes."""
   assert bytes_of_clip(SHAPES, Variant()) == 152
   assert bytes_of_clip(SHAPES, Variant(1, "int8")) == 36
-
-
-def test_features_without_tokens_stay_as_they_are():
-  assert pooled_shape((2, 4, 8), 1) == (2, 1, 8)
-  assert pooled_shape((2, 6), 1) == (2, 6)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_folder_is_looked_at_video_by_video_and_a_bad_one_is_told_at_the_end(t
 
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, clips):
   (tmp_path / "run").write_text("a file")
-  with pytest.raises(WorkdirError, match="inspection can't be written .*; choose another --workdir"):
+  with pytest.raises(WorkdirError, match="inspection can't be written .*; make room or choose another --workdir"):
     inspect.run(prepare(tmp_path / "run", video=str(clips[0])))
 
 

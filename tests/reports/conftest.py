@@ -1,11 +1,16 @@
-"""A real browser, and a server that remembers what was asked of it."""
+"""A real browser, a server that remembers what was asked of it, and a clip to make pictures of."""
 
 import http.server
 import shutil
 import subprocess
 import threading
 
+import cv2
+import numpy as np
 import pytest
+
+from gasmcast.core.isolation import Limits
+from gasmcast.reports import strips
 
 
 @pytest.fixture
@@ -41,3 +46,20 @@ def requests():
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()
     thread.join()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+  """A busy machine must not make a picture into a reason."""
+  monkeypatch.setattr(strips, "_LIMITS", Limits(seconds=200.0))
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+  """The path of a video of 7 frames of 64 x 48 pixels that become brighter."""
+  path = str(tmp_path_factory.mktemp("clip") / "clip.webm")
+  writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"VP80"), 12.0, (64, 48))
+  for level in range(20, 231, 35):
+    writer.write(np.full((48, 64, 3), level, np.uint8))
+  writer.release()
+  return path

@@ -20,7 +20,10 @@ from gasmcast.store.compression import (
   load_pca,
   name_parts,
   nbytes,
+  parts_of,
+  pool_features,
   pool_tokens,
+  stored_shape,
   tokens_after,
 )
 
@@ -349,3 +352,19 @@ def test_a_changed_bit_of_the_components_is_found(tmp_path):
 def test_absent_components_are_named(tmp_path):
   with pytest.raises(DataError, match=r"pca\.npz does not exist; fit the principal components first\."):
     load_pca(tmp_path / "pca.npz")
+
+
+def test_features_without_tokens_stay_as_they_are():
+  assert stored_shape((2, 4, 8), Variant(tokens=1)) == (2, 1, 8)
+  assert stored_shape((2, 6), Variant(tokens=1)) == (2, 6)
+  assert stored_shape((2, 4, 8), Variant(tokens=1, pca=3)) == (2, 1, 3)
+  segments = np.arange(12, dtype=np.float32).reshape(2, 6)
+  assert pool_features(segments, 1) is segments
+  assert pool_features(segments.reshape(2, 2, 3), 1).tolist() == [[[1.5, 2.5, 3.5]], [[7.5, 8.5, 9.5]]]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_the_parts_of_a_stream_are_found_by_its_names(precision):
+  parts = compress(np.ones((2, 3), np.float32), Variant(precision=precision))
+  found = parts_of("motion", name_parts("motion", parts) | {"semantic": np.zeros(1)})
+  assert found.keys() == parts.keys() and all((found[name] == parts[name]).all() for name in parts)

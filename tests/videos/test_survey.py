@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from gasmcast.core.checksums import hash_file
+from gasmcast.core.checksums import digests
 from gasmcast.core.errors import DataError
 from gasmcast.core.isolation import Limits
 from gasmcast.videos import survey
@@ -51,7 +51,7 @@ def test_every_file_has_a_record_in_order(tmp_path, files):
   assert [one["probe"]["frames"] for one in found if "probe" in one] == [10, 48, 12]
   assert "it begins with b'no video'" in found[1]["failed"]
   assert probed == 4 and max(said) == 2 and said[-1] == 0
-  assert found[3]["probe"]["blake3"] == hash_file(files[3].path, ("blake3",))["blake3"]
+  assert found[3]["probe"]["blake3"] == digests(files[3].path, ("blake3",))["blake3"]
 
 
 def test_the_same_state_is_the_same_round_and_another_one_looks_at_what_changed(tmp_path, files, videos):
@@ -81,11 +81,11 @@ def test_a_verification_hashes_all_and_decodes_what_differs(tmp_path, files):
 
 
 def test_a_known_video_is_not_decoded_unless_its_content_differs(files):
-  known = {"probe": {"blake3": hash_file(files[0].path, ("blake3",))["blake3"], "frames": -7}}
+  known = {"probe": {"blake3": digests(files[0].path, ("blake3",))["blake3"], "frames": -7}}
   assert survey.examine(Task(files[0], known=known)) == {"probe": known["probe"]}
   assert survey.examine(Task(files[3], known=known))["probe"]["frames"] == 48
   told = survey.examine(Task(files[0], ("md5", "sha256")))["sums"]
-  assert told == hash_file(files[0].path, ("md5", "sha256"))
+  assert told == digests(files[0].path, ("md5", "sha256"))
   with pytest.raises(DataError, match=r"absent.webm can't be read: No such file"):
     survey.examine(Task(files[2], ("md5",)))
 

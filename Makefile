@@ -7,8 +7,9 @@ export PYTHON
 ENVIRONMENT = sh launch/environment.sh
 PYTEST = -m pytest -n $(WORKERS) --dist loadfile
 EVERYWHERE = not network and not gpu
+FIGURES = $(CURDIR)/.cache/reliability.jsonl
 
-.PHONY: help quickstart lint test test-long test-matrix test-3.11 test-3.12
+.PHONY: help quickstart lint test test-long reliability test-matrix test-3.11 test-3.12
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +36,12 @@ test-long: ## the tests that take long or compare with PyTorch (downloads it)
 	$(VENV)/bin/python $(PYTEST) -m "(long or torch) and $(EVERYWHERE)"
 
 test-matrix: test-3.11 test-3.12 ## the tests of every change at both ends of the supported versions of Python and jax
+
+reliability: ## everything that the project must survive, in full counts; writes docs/reliability.md
+	@$(ENVIRONMENT) $(VENV) test 3.11 3.12
+	rm -f $(FIGURES)
+	RELIABILITY_FIGURES='$(FIGURES)' $(VENV)/bin/python $(PYTEST) -m "reliability and not torch and $(EVERYWHERE)"
+	$(VENV)/bin/python -m tests.reliability '$(FIGURES)' docs/reliability.md
 
 test-3.11: ## with Python 3.11 and the oldest supported jax
 test-3.12: ## with Python 3.12 and the newest tested jax

@@ -53,6 +53,7 @@ setup(
     "torch": ["torch==2.13.0"],
     "weights": WEIGHTS,
     "wandb": ["wandb>=0.31.0"],
+    "search": ["optuna>=5.0.0"],
     "ray": ["ray>=2.60.0"],
     "cuda12": ["jax[cuda12]>=0.10.2"],
     "cuda13": ["jax[cuda13]>=0.10.2"],

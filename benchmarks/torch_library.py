@@ -155,6 +155,42 @@ def gradient_side(
   return Side(name, call, arrays, _memory(call, x.device), may_fail=True)
 
 
+def step_side(
+  name: str,
+  loss: Callable[[Any], torch.Tensor],
+  given: Any,
+  optimizer: torch.optim.Optimizer,
+  clip_norm: float,
+  arrays: Callable[[Mapping[str, torch.Tensor]], Arrays],
+  options: frozenset[str],
+) -> Side:
+  """A train step: loss, gradient, clipping by the norm of the whole, update. Loss and gradient are what is compiled.
+
+  Args:
+    name: as for `forward_side`, without options of this file.
+    loss: of `given`, a scalar; `optimizer` has its parameters.
+    clip_norm: largest norm of the gradient.
+    arrays: named numpy arrays of {"loss", "grad_norm"}; called before the next step.
+    options: that the caller has heeded.
+  """
+  compiled, wanted = split_name(name)
+  if unknown := sorted(wanted - options):
+    raise ConfigError(f"{name!r}: {unknown[0]!r} is no option of a train step; use {', '.join(sorted(options))}.")
+  parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+  run, where = _compiled(loss, None) if compiled else loss, parameters[0].device
+
+  def call() -> dict[str, torch.Tensor]:
+    value = run(given)
+    value.backward()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    _finish(where)
+    return {"loss": value.detach(), "grad_norm": norm}
+
+  return Side(name, call, arrays, _memory(call, where), may_fail=True)
+
+
 def numpy_of(tensor: torch.Tensor) -> np.ndarray:
   """As float32 if it is floating point of another kind."""
   tensor = tensor.detach().cpu()
@@ -194,11 +230,11 @@ def _memory(call: Callable[[], Any], where: torch.device) -> Callable[[], int] |
   return measure
 
 
-def _compiled(module: torch.nn.Module, options: dict[str, Any] | None) -> Callable[[torch.Tensor], Any]:
-  """The module compiled on its own. Programs are kept by the code that was compiled and by guards that don't tell one
-  module from another of its class: without code of its own, a side could be given another side's program."""
+def _compiled(module: Callable[[Any], Any], options: dict[str, Any] | None) -> Callable[[Any], Any]:
+  """The module, or a function, compiled on its own. Programs are kept by the code that was compiled and by guards that
+  don't tell one module from another of its class: without code of its own, a side could be given another side's."""
 
-  def run(x: torch.Tensor) -> Any:
+  def run(x: Any) -> Any:
     return module(x)
 
   own = types.FunctionType(run.__code__.replace(), run.__globals__, closure=run.__closure__)

@@ -16,7 +16,7 @@ _FUSION_FIELDS = {
   "motion_nearest bottleneck",
   float: "bias_std graph_ffn_ratio layer_scale bcast_ffn_ratio embedding_std dropout drop_path",
   tuple: "windows merge_before",
-  bool: "time_embedding space_embedding zero_init pool_time_bias auxiliary remat",
+  bool: "input_norm time_embedding space_embedding zero_init pool_time_bias auxiliary remat",
 }
 _STREAM_CHOICES = {"i3d_rgb": {"mode": "atrous"}}  # where the published network is not what a stream needs
 _ODD_GRIDS = ("resnet50", "efficientnet_lite0")  # 7 x 7 tokens have no 2x2 merge
@@ -88,6 +88,11 @@ def augmentation() -> ConfigDict:
       "flip": 0.5,
     }
   )
+
+
+def mixing() -> ConfigDict:
+  """Rows of training batches mixed with each other, which is off: alpha 0; see systems/mixing.py."""
+  return ConfigDict({"mixup": 0.0, "cutmix": 0.0, "probability": 1.0, "switch": 0.5})
 
 
 def prepare(dataset: str, **options) -> ConfigDict:
@@ -199,6 +204,35 @@ def jobs_on_features(semantic: str = "") -> ConfigDict:
   )
 
 
+def search() -> ConfigDict:
+  """Ranges of what most often decides a training of GASM-CAST; see jobs/search_plan.py and docs/search.md."""
+  return ConfigDict(
+    {
+      "trials": 20,
+      "workers": 1,
+      "gpus": 0,
+      "fixed": (),
+      "baseline": True,
+      "known": (),
+      "startup": 8,
+      "pruner": "median",
+      "pruner_startup": 4,
+      "grace": 1,
+      "max_failures": 3,
+      "space": {
+        "optim": {
+          "lr": {"low": 1e-4, "high": 1e-2, "log": True},
+          "weight_decay": {"low": 1e-3, "high": 0.3, "log": True},
+        },
+        "model": {
+          "label_smoothing": {"values": (0.0, 0.05, 0.1, 0.2)},
+          "fusion": {"dropout": {"low": 0.0, "high": 0.5, "step": 0.1}},
+        },
+      },
+    }
+  )
+
+
 def keep_cases(cases: ConfigDict, wanted: str) -> None:
   """Keeps, of the cases of a benchmark, the one of this name, or those whose names begin so.
 
@@ -213,20 +247,86 @@ def keep_cases(cases: ConfigDict, wanted: str) -> None:
 
 
 def optim() -> ConfigDict:
-  """AdamW with warm-up and cosine; see training/optim.py."""
+  """AdamW with warm-up and cosine, and every field of the others; see training/optim.py and docs/training.md."""
   return ConfigDict(
     {
       "optimizer": "adamw",
       "lr": 1e-3,
       "warmup_steps": "500 steps",
+      "schedule": "cosine",
       "final_lr_fraction": 0.0,
+      "cycle_steps": "0 steps",
+      "cycle_multiplier": 1,
+      "plateau": {"factor": 0.1, "patience": 2, "threshold": 1e-4, "min_scale": 1e-3, "cooldown": 0},
       "beta1": 0.9,
       "beta2": 0.999,
       "eps": 1e-8,
+      "momentum": config_dict.placeholder(float),
+      "nesterov": config_dict.placeholder(bool),
       "clip_norm": 1.0,
       "weight_decay": 0.05,
+      "decay_rules": ((r"(^|[/_])kernel$", True), (".*", False)),
+      "lr_rules": ((".*", 1.0),),
+      "trained": (),
+      "muon_rules": (
+        (r"(^|/)(head|depthwise)/kernel$", "adam"),
+        (r"(^|/)qkv_kernel$", "qkv"),
+        (r"(^|/)kernel$", "matrix"),
+        (".*", "adam"),
+      ),
     }
   )
+
+
+def train(**fields) -> ConfigDict:
+  """How long, and what to do along the way; see training/config.py and docs/training.md.
+
+  Args:
+    **fields: that differ; at least "steps".
+  """
+  config = {
+    "log_every": "50 steps",
+    "validate_every": "1 epochs",
+    "checkpoint_every": "1000 steps",
+    "best_metric": "top1",
+    "best_mode": "max",
+    "patience": 0,
+    "accumulate": 1,
+    "average_decay": 0.0,
+    "non_finite": "skip",
+    "max_non_finite": 5,
+    "max_rollbacks": 3,
+    "max_error_share": 0.05,
+    "watchdog": 1800.0,
+    "trackers": ("tensorboard",),
+    "profile": (),
+  }
+  return ConfigDict(config | fields)
+
+
+def layer_decay(blocks: int, factor: float, stream: str = "semantic") -> tuple[tuple[str, float], ...]:
+  """`config.optim.lr_rules` for a stream whose blocks are block_0, block_1, ...: slower towards the frames.
+
+  The last block has the learning rate times `factor`, the one before times its square, and so on; what comes before
+  the blocks is slowest, the norm after them and everything else has the full learning rate (Bao et al. 2022, BEiT).
+  """
+  deep = tuple((f"^{stream}/block_{i}/", factor ** (blocks - i)) for i in range(blocks))
+  return ((f"^{stream}/norm/", 1.0), *deep, (f"^{stream}/", factor ** (blocks + 1)), (".*", 1.0))
+
+
+def init() -> ConfigDict:
+  """Parameters of another run to begin with, and what may be new beside them; see training/warm_start.py."""
+  return ConfigDict(
+    {
+      "weights": config_dict.placeholder(str),
+      "new": ((r"^fusion/(head|auxiliary_\d+)/", True), (".*", False)),
+    }
+  )
+
+
+def sharding() -> ConfigDict:
+  """A copy of everything on every device, batches split over all of them; see training/sharding.py."""
+  return ConfigDict({"model": 1, "fsdp": False, "parameters": (), "min_size": 2**20})
 
 
 def moving_objects() -> ConfigDict:

@@ -33,6 +33,7 @@ def get_config(arg: str = "") -> ConfigDict:
       "size": 224,
       "short_side": 256,
       "augmentation": common.augmentation(),
+      "sampling": "uniform",
       "workers": 0,
       "threads": 2,
       "prefetch": 4,
@@ -51,6 +52,9 @@ def get_config(arg: str = "") -> ConfigDict:
       "motion": common.stream(arguments.motion),
       "dtype": "float32",
       "label_smoothing": 0.1,
+      "class_weights": "none",
+      "class_weights_beta": 0.999,
+      "mixing": common.mixing(),
       "auxiliary_weight": 0.2,
       "max_trainable": 20_000_000,
     }
@@ -58,23 +62,13 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model.fusion.auxiliary = True
   config.model.fusion.dropout = 0.2
 
+  config.init = common.init()
   config.optim = common.optim()
   config.optim.warmup_steps = "1 epochs"
-  config.train = ConfigDict(
-    {
-      "steps": "8 epochs",
-      "log_every": "5 steps",
-      "validate_every": "1 epochs",
-      "checkpoint_every": "1 epochs",
-      "best_metric": "top1",
-      "best_mode": "max",
-      "patience": 0,
-      "max_non_finite": 5,
-      "max_error_share": 0.05,
-    }
-  )
+  config.train = common.train(steps="8 epochs", log_every="5 steps", checkpoint_every="1 epochs")
   config.evaluate = ConfigDict({"splits": ("validation",), "attention_clips": 4})
-  config.sharding = ConfigDict({"model": 1})
+  config.sharding = common.sharding()
+  config.search = common.search()
 
   if arguments.runlocal:
     common.run_on_rendered_videos(config)

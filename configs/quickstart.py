@@ -30,6 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
       "size": 64,
       "short_side": 80,
       "augmentation": common.augmentation(),
+      "sampling": "uniform",
       "workers": 0,
       "threads": 2,
       "prefetch": 4,
@@ -69,6 +70,9 @@ def get_config(arg: str = "") -> ConfigDict:
       ),
       "dtype": "float32",
       "label_smoothing": 0.1,
+      "class_weights": "none",
+      "class_weights_beta": 0.999,
+      "mixing": common.mixing(),
       "auxiliary_weight": 0.2,
       "max_trainable": 20_000_000,
     }
@@ -78,27 +82,19 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model.fusion.heads = 4
   config.model.fusion.bcast_ffn_ratio = 2.0
   config.model.fusion.auxiliary = True
+  config.model.fusion.dropout = 0.0
 
+  config.init = common.init()
   config.optim = common.optim()
   config.optim.lr = 3e-3
   config.optim.warmup_steps = "50 steps"
   config.optim.weight_decay = 0.02
+  config.optim.decay_rules = ((r"(^|/)kernel$", True), (".*", False))  # as its numbers were made: not qkv_kernel
 
-  config.train = ConfigDict(
-    {
-      "steps": "6 epochs",
-      "log_every": "20 steps",
-      "validate_every": "1 epochs",
-      "checkpoint_every": "100 steps",
-      "best_metric": "top1",
-      "best_mode": "max",
-      "patience": 0,
-      "max_non_finite": 5,
-      "max_error_share": 0.05,
-    }
-  )
+  config.train = common.train(steps="6 epochs", log_every="20 steps", checkpoint_every="100 steps")
   config.evaluate = ConfigDict({"splits": ("validation", "test"), "attention_clips": 4})
-  config.sharding = ConfigDict({"model": 1})
+  config.sharding = common.sharding()
+  config.search = common.search()
 
   if arguments.runlocal:
     common.run_on_rendered_videos(config)

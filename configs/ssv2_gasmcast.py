@@ -41,6 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
       "size": 224,
       "short_side": 256,
       "augmentation": common.augmentation(),
+      "sampling": "uniform",
       "workers": 8,
       "threads": 2,
       "prefetch": 4,
@@ -59,6 +60,9 @@ def get_config(arg: str = "") -> ConfigDict:
       "motion": common.stream(arguments.motion),
       "dtype": "bfloat16",
       "label_smoothing": 0.1,
+      "class_weights": "none",
+      "class_weights_beta": 0.999,
+      "mixing": common.mixing(),
       "auxiliary_weight": 0.2,
       "max_trainable": 20_000_000,
     }
@@ -66,22 +70,11 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model.fusion.auxiliary = True
   config.model.fusion.dropout = 0.1
 
+  config.init = common.init()
   config.optim = common.optim()
-  config.train = ConfigDict(
-    {
-      "steps": "30 epochs",
-      "log_every": "50 steps",
-      "validate_every": "1 epochs",
-      "checkpoint_every": "1000 steps",
-      "best_metric": "top1",
-      "best_mode": "max",
-      "patience": 5,
-      "max_non_finite": 5,
-      "max_error_share": 0.01,
-    }
-  )
+  config.train = common.train(steps="30 epochs", patience=5, max_error_share=0.01)
   config.evaluate = ConfigDict({"splits": ("validation",), "attention_clips": 8})
-  config.sharding = ConfigDict({"model": 1})
+  config.sharding = common.sharding()
 
   if arguments.runlocal:
     common.run_on_rendered_videos(config)

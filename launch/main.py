@@ -6,6 +6,11 @@
 Every field of the config file can be set as --config.FIELD=VALUE, after --config. The same command with the same
 --workdir resumes. Exit codes: 0 done, 2 something outside the code has to be mended (one line says what), 3 the job is
 done and a check of the data failed (one line says which), 1 anything else, for example told to stop.
+
+Several processes, on one machine or on many, train as one (docs/distributed.md):
+
+  srun python launch/main.py --config FILE --workdir FOLDER --job train --distributed
+  python launch/main.py --config FILE --workdir FOLDER --job train --coordinator HOST:PORT --processes 2 --process 0
 """
 
 import os
@@ -36,6 +41,12 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "the experiment, a fil
 _WORKDIR = flags.DEFINE_string("workdir", None, "holds everything of the run; the same one resumes it")
 _JOB = flags.DEFINE_string("job", None, "jobs in place of the config's own, separated by commas: train,evaluate")
 _DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of errors")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "one of several processes; the cluster (Slurm, ...) says which")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no cluster says it")
+_PROCESSES = flags.DEFINE_integer("processes", None, "how many processes compute together")
+_PROCESS = flags.DEFINE_integer("process", None, "which of them this is, from 0")
+_CONNECT_TIMEOUT = flags.DEFINE_integer("connect_timeout", 300, "seconds in which all of them must have come", 1)
+_HEARTBEAT_TIMEOUT = flags.DEFINE_integer("heartbeat_timeout", 100, "seconds of silence after which one is dead", 1)
 
 
 def parse(argv: list[str]) -> None:
@@ -71,11 +82,33 @@ def prepare_jax() -> None:
 
 
 def run(command: str) -> None:
-  """Finds the jobs, checks the configuration for all of them, runs them in order."""
-  from gasmcast.jobs import table
+  """Joins the other processes, finds the jobs, checks the configuration for all of them, runs them in order."""
+  from gasmcast.training import distributed
 
-  for job, given in table.prepare(_JOB.value or _CONFIG.value.job, _CONFIG.value, _WORKDIR.value, command):
-    job.run(given)
+  place = distributed.find_place(_DISTRIBUTED.value, _COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+  if place is not None:
+    distributed.join(place, _CONNECT_TIMEOUT.value, _HEARTBEAT_TIMEOUT.value)
+  from gasmcast.jobs import table  # takes seconds, and builds on jax, which may meet no device before the others
+
+  names = _JOB.value or _CONFIG.value.job
+  if place is not None:
+    table.require_distributed(names)
+  try:
+    for job, given in table.prepare(names, _CONFIG.value, _WORKDIR.value, command, distributed.console()):
+      job.run(given)
+  except Stopped:
+    distributed.leave()  # all have stopped at the same step
+    raise
+  distributed.leave()
+
+
+def give_up(code: int, error: Exception) -> int:
+  """The exit code; does not return in one of several processes, which must not wait for the others."""
+  if flags.FLAGS.is_parsed() and (_DISTRIBUTED.value or _PROCESSES.value):
+    from gasmcast.training import distributed
+
+    distributed.give_up(code, joined=not isinstance(error, distributed.NotJoinedError))
+  return code
 
 
 def main() -> int:
@@ -88,13 +121,13 @@ def main() -> int:
     return EXIT_DEFECT  # the loop has said so
   except ChecksFailed as error:
     print(f"checks failed: {error}", file=sys.stderr)
-    return EXIT_CHECKS
+    return give_up(EXIT_CHECKS, error)
   except Exception as error:
     if any(argument.lstrip("-").startswith("debug") for argument in sys.argv):
       traceback.print_exc()
     kind = "error" if isinstance(error, UserError) else f"internal error, --debug shows where: {type(error).__name__}"
     print(f"{kind}: {error}", file=sys.stderr)
-    return EXIT_USER if isinstance(error, UserError) else EXIT_DEFECT
+    return give_up(EXIT_USER if isinstance(error, UserError) else EXIT_DEFECT, error)
   return EXIT_DONE
 
 

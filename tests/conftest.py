@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Callable
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -13,8 +14,23 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 
+from tests import reliability  # noqa: E402
+
 if not flags.FLAGS.is_parsed():
   flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
+
+
+@pytest.fixture
+def figure(request) -> Callable[[str], None]:
+  """Tells what a test with the mark `reliability(row)` has measured, in words, for docs/reliability.md."""
+  (row,) = request.node.get_closest_marker("reliability").args
+  long = request.node.get_closest_marker("long") is not None
+
+  def tell(measured: str) -> None:
+    print(f"reliability {row}: {measured}")
+    reliability.record(row, measured, request.node.nodeid, long)
+
+  return tell
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import os
 import pathlib
 import socket
 import threading
+import time
 import uuid
 
 CLOCK = ".clock"
@@ -32,6 +33,7 @@ class Holder:
     started: its start time, which tells it from a later process of the same pid; None where the system can't tell.
     token: random, "" when the file can't be read.
     renewed: the file's mtime in seconds, by the clock of the file server.
+    since: when it took the lease, in seconds by the clock of its machine, for people; None where the file does not say.
   """
 
   host: str
@@ -39,6 +41,7 @@ class Holder:
   started: int | None
   token: str
   renewed: float
+  since: float | None = None
 
 
 class Lease:
@@ -48,7 +51,7 @@ class Lease:
     beside: a file that is renewed too when it is there.
   """
 
-  def __init__(self, path: pathlib.Path, token: str, seconds: float, beside: pathlib.Path):
+  def __init__(self, path: pathlib.Path, token: str, seconds: float, beside: pathlib.Path | None = None):
     self.path, self.token, self._beside = path, token, beside
     self._interval = min(seconds / 4, RENEWAL_SECONDS)
     self._left = threading.Event()
@@ -70,8 +73,9 @@ class Lease:
       with contextlib.suppress(OSError):
         if self.held():
           os.utime(self.path)
-      with contextlib.suppress(OSError):
-        os.utime(self._beside)
+      if self._beside is not None:
+        with contextlib.suppress(OSError):
+          os.utime(self._beside)
 
   def __enter__(self) -> "Lease":
     self._renewer.start()
@@ -82,7 +86,7 @@ class Lease:
     self._renewer.join()
 
 
-def take(path: pathlib.Path, token: str, seconds: float, beside: pathlib.Path) -> Lease | None:
+def take(path: pathlib.Path, token: str, seconds: float, beside: pathlib.Path | None = None) -> Lease | None:
   """The lease, or None if another worker holds it, stale or not.
 
   Raises:
@@ -95,7 +99,8 @@ def take(path: pathlib.Path, token: str, seconds: float, beside: pathlib.Path) -
   try:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
       pid = os.getpid()
-      json.dump({"host": this_host(), "pid": pid, "started": start_time(pid), "token": token}, file)
+      said = {"host": this_host(), "pid": pid, "started": start_time(pid), "token": token, "since": time.time()}
+      json.dump(said, file)
   except OSError:
     path.unlink(missing_ok=True)
     raise
@@ -120,8 +125,10 @@ def read_holder(path: pathlib.Path) -> Holder | None:
     return None
   try:
     said = json.loads(content)
-    return Holder(str(said["host"]), int(said["pid"]), said["started"], str(said["token"]), renewed)
-  except (ValueError, KeyError, TypeError):
+    since = said.get("since")
+    since = None if since is None else float(since)
+    return Holder(str(said["host"]), int(said["pid"]), said["started"], str(said["token"]), renewed, since)
+  except (ValueError, KeyError, TypeError, AttributeError):
     return Holder("", 0, None, "", renewed)
 
 

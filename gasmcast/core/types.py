@@ -102,6 +102,12 @@ class System(Protocol):
   ) -> tuple[Mapping[str, PyTree], Mapping[str, PyTree]]:
     """(outputs, updated collections other than "params")."""
 
+  def mix(self, batch: Batch, rng: PyTree) -> Batch:
+    """What a training step works on: the batch as it is, or one whose rows are mixed with each other.
+
+    Inside jit, on the global batch. "ok", "index" and the labels stay; `loss` and `metrics` understand what is added.
+    """
+
   def loss(self, outputs: Mapping[str, PyTree], batch: Batch) -> tuple[PyTree, Mapping[str, PyTree]]:
     """(scalar: mean over the rows with ok, its named parts as scalars)."""
 

@@ -44,10 +44,26 @@ def flip_map(class_names: Sequence[str]) -> Int[np.ndarray, "classes"]:
   return mirrored
 
 
-def _mirror_class(name: str, index: int, positions: Mapping[str, int]) -> int:
+def mirrored_pairs(class_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+  """Pairs of classes that are each other's mirror image by their names, the lower index first.
+
+  As `flip_map`, but a direction without a mirror image is no error and stands in no pair.
+  """
+  names = [name.lower() for name in class_names]
+  positions = {name: index for index, name in enumerate(names)}
+  images = ((index, positions.get(image, index)) for index, name in enumerate(names) for image in _mirror_names(name))
+  return tuple(sorted({(min(pair), max(pair)) for pair in images if pair[0] != pair[1]}))
+
+
+def _mirror_names(name: str) -> list[str]:
+  """How the mirror image of a class may be called, in lower case; none for a name without direction."""
   words = _DIRECTION.findall(name)
   tables = [table for table in _TABLES if all(word in table for word in words)]
-  images = [_DIRECTION.sub(lambda word, table=table: table[word[0]], name) for table in tables] if words else []
+  return [_DIRECTION.sub(lambda word, table=table: table[word[0]], name) for table in tables] if words else []
+
+
+def _mirror_class(name: str, index: int, positions: Mapping[str, int]) -> int:
+  images = _mirror_names(name)
   for image in images:
     if image in positions:
       return positions[image]

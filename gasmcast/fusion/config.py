@@ -19,6 +19,9 @@ class FusionConfig:
   Attributes:
     streams: "both", or a single stream through the same graph, merges, pooling and head.
     heads: attention heads everywhere; also the number of pooling queries.
+    input_norm: every token of both streams is brought to mean 0 and variance 1 over its channels, without parameters.
+      Two networks give features of different sizes; the residual streams carry them to the classifier, which then
+      hears the louder one.
     relative_bias: learned terms in the attention logits by offset: "signed" (left is not right, before is not
       after), "absolute" (mirrored offsets share one) or "none".
     bias_std: initial standard deviation of those terms, of the similarity scales and of the pools' time biases. Their
@@ -62,6 +65,7 @@ class FusionConfig:
 
   streams: Streams = "both"
   heads: int = 8
+  input_norm: bool = False
   relative_bias: RelativeBias = "signed"
   bias_std: float = 0.5
 

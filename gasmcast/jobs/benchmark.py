@@ -30,7 +30,7 @@ from gasmcast.jobs.benchmark_peers import PLATFORMS, Peers, PeersConfig
 from gasmcast.jobs.run import Run
 from gasmcast.reports.benchmark import CaseResult, Reading, Target, case_numbers, markdown
 
-SUBJECTS = {"backbones": "gasmcast.jobs.benchmark_backbones", "data": "gasmcast.jobs.benchmark_data"}
+SUBJECTS = {name: f"gasmcast.jobs.benchmark_{name}" for name in ("backbones", "data", "training")}
 _BUSY = 0.5  # load for each CPU from which on times mislead
 
 

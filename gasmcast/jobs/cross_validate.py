@@ -177,8 +177,8 @@ def _train(
   source, held_out = StoredFeatures(train, readers), StoredFeatures(test, readers)
   place = {"process": jax.process_index(), "processes": jax.process_count()}
   result = fit(
-    part.system(whole.classes[LABEL]),
-    lambda step: train_batches(source, part.data, part.seed, start_step=step, **place),
+    part.system(train),
+    lambda step: train_batches(source, part.data, part.seed, label=LABEL, start_step=step, **place),
     lambda: evaluation_batches(held_out, part.data, **place),
     config,
     workdir,

@@ -19,6 +19,7 @@ from gasmcast.datasets.dataset import SPLITS, require_labels
 from gasmcast.jobs import records
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.scoring import Best, everywhere
+from gasmcast.metrics.attention_heads import summaries
 from gasmcast.systems.gasmcast import LABEL
 from gasmcast.training.evaluation import summarize
 from gasmcast.training.sharding import replicated, shard_batch
@@ -66,6 +67,8 @@ def run(experiment: Experiment) -> None:
   """
   config = experiment.section("evaluate", EvaluateConfig)
   datasets = {split: experiment.dataset(split) for split in config.splits}
+  for dataset in datasets.values():
+    require_labels(dataset)
   best = Best(experiment)
   experiment, state = best.experiment, best.state
   splits = {}
@@ -139,13 +142,16 @@ def _attention(best: Best, dataset: Dataset, clips: int) -> dict[str, np.ndarray
 
   def step(state, batch):
     outputs, _ = system.apply(variables(state), batch, train=False, capture=True)
-    return system.explain(outputs), outputs["logits"]
+    return system.explain(outputs), outputs["logits"], summaries(outputs["intermediates"]["attention"])
 
-  explained, logits = jax.jit(step, out_shardings=replicated(experiment.mesh))(state, on_device)
+  explained, logits, heads = jax.jit(step, out_shardings=replicated(experiment.mesh))(state, on_device)
   keep = np.flatnonzero(everywhere(batch["ok"] & seen["ok"]))
-  if not explained or not keep.size:
+  if not keep.size:
     return {}
-  arrays = {f"attention/{name}": np.asarray(leaf)[keep] for name, leaf in explained.items()}
+  arrays = {f"heads/{name}": np.asarray(leaf)[keep] for name, leaf in heads.items()}
+  if not explained:
+    return arrays
+  arrays |= {f"attention/{name}": np.asarray(leaf)[keep] for name, leaf in explained.items()}
   arrays["attention/frames"] = everywhere(seen["frames"])[keep][:, :: system.stride]
   arrays["attention/logits"] = np.asarray(logits)[keep]
   arrays["attention/labels"] = everywhere(batch[LABEL])[keep]

@@ -24,6 +24,7 @@ from gasmcast.core.durations import resolve
 from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset
 from gasmcast.datasets.generated.moving_objects import Recipe
+from gasmcast.datasets.labels import mirrored_pairs
 from gasmcast.datasets.table import DATASETS
 from gasmcast.datasets.table import load as load_dataset
 from gasmcast.jobs import extraction
@@ -32,9 +33,12 @@ from gasmcast.store.feature_store import FeatureStore, find
 from gasmcast.store.source import StoredFeatures, split_name
 from gasmcast.systems import gasmcast as gasmcast_system
 from gasmcast.systems.fusion_classifier import require_trainable
+from gasmcast.training import warm_start
 from gasmcast.training.config import TrainConfig
 from gasmcast.training.optim import OptimConfig, make_schedule
 from gasmcast.training.sharding import ShardingConfig, make_mesh
+from gasmcast.training.treatment import Treatment, partition, treat
+from gasmcast.training.warm_start import InitConfig
 from gasmcast.videos.batches import Source
 from gasmcast.videos.pipeline import Clips, DataConfig
 
@@ -56,12 +60,14 @@ class _Fields:
   model: dict[str, Any]
   optim: dict[str, Any]
   train: dict[str, Any]
+  init: dict[str, Any] = dataclasses.field(default_factory=dict)
   generate: dict[str, Any] | None = None
   evaluate: dict[str, Any] = dataclasses.field(default_factory=dict)
   extract: dict[str, Any] = dataclasses.field(default_factory=dict)
   predict: dict[str, Any] = dataclasses.field(default_factory=dict)
   folds: dict[str, Any] = dataclasses.field(default_factory=dict)
   fidelity: dict[str, Any] = dataclasses.field(default_factory=dict)
+  search: dict[str, Any] = dataclasses.field(default_factory=dict)
   engine: str = "local"
   cluster: dict[str, Any] = dataclasses.field(default_factory=dict)
   sharding: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -94,10 +100,11 @@ class Experiment(Run):
     self.recipe = None if fields.generate is None else parse(Recipe, fields.generate, "config.generate")
     self.model = gasmcast_system.parse_model(fields.model)
     self._fields, self._stored = fields, False
+    self.init, self.start = parse(InitConfig, fields.init, "config.init"), None
     self.cluster = {"engine": fields.engine, **fields.cluster}
     # Wrong fields are refused before the data are there: of a set to be made the number of clips is known.
     config = self._train_config(self.recipe.train // self.data.global_batch if self.recipe else 0)
-    self.max_error_share = config.max_error_share
+    self.max_error_share, self.optim = config.max_error_share, config.optim
     self._check_store()
     self._check_model()
 
@@ -156,29 +163,42 @@ class Experiment(Run):
     """
     return find(self.store_folder, extraction.wanted(self.model, self.data))
 
-  def system(self, class_names: tuple[str, ...]) -> gasmcast_system.GasmCastSystem:
-    """The model, its loss and its metrics for these classes."""
-    return gasmcast_system.GasmCastSystem(self.model, class_names)
+  def system(self, train: Dataset) -> gasmcast_system.GasmCastSystem:
+    """The model, its loss and its metrics, for the classes of a training set, their numbers and their directions."""
+    names = train.classes[gasmcast_system.LABEL]
+    labels = [example.labels.get(gasmcast_system.LABEL, len(names)) for example in train.examples]
+    counts = np.bincount(labels, minlength=len(names))[: len(names)]
+    return gasmcast_system.GasmCastSystem(self.model, names, tuple(counts.tolist()), _directions(train))
 
   def train_config(self, train: Dataset) -> TrainConfig:
     """The training with its durations in steps of this data set."""
     return self._train_config(max(1, len(train.examples) // self.data.global_batch))
 
+  @property
+  def treatments(self) -> dict[str, Treatment]:
+    """What is done with each parameter.
+
+    Raises:
+      ConfigError: see `training.treatment.treat`.
+    """
+    names = list(rules.flatten(self.abstract_variables["params"]))
+    return treat(names, self.any_system.trainable, self.optim)
+
   def parameters(self) -> dict[str, dict[str, int]]:
     """Part of the model -> {"trainable": parameters, "frozen": parameters}; the parts of the fusion one by one."""
-    flat = rules.flatten(self.abstract_variables["params"])
-    trained = rules.match(list(flat), self.any_system.trainable, "config.model")
+    flat, treatments = rules.flatten(self.abstract_variables["params"]), self.treatments
     parts: dict[str, dict[str, int]] = {}
     for name, leaf in flat.items():
       depth = 2 if name.startswith("fusion/") else 1
       part = parts.setdefault("/".join(name.split("/")[:depth]), {"trainable": 0, "frozen": 0})
-      part["trainable" if trained[name] else "frozen"] += math.prod(leaf.shape)
+      part["trainable" if treatments[name].trained else "frozen"] += math.prod(leaf.shape)
     return parts
 
   def with_weights(self, stored: bool = True) -> tuple["Experiment", gasmcast_system.Pretrained]:
-    """The weights of the backbones, and the experiment with the sizes that they have.
+    """The weights that the model begins with, and the experiment with the sizes that they have.
 
-    Of a training on stored features both come from the store, and there are no weights, unless `stored` is False.
+    They are those of the backbones and, over them, what `config.init.weights` names (`start` of the experiment). Of a
+    training on stored features the sizes come from the store, and backbones have no weights, unless `stored` is False.
 
     Raises:
       WeightsError: weights that can't be had or read, or that are of another network.
@@ -194,12 +214,19 @@ class Experiment(Run):
     for name in ("any_system", "abstract_variables"):  # of the sizes before
       sized.__dict__.pop(name, None)
     sized._check_model()
-    return sized, pretrained
+    if self.init.weights is None:
+      return sized, pretrained
+    sized.start = warm_start.start(self.init, sized.abstract_variables, pretrained.variables)
+    variables = rules.flatten(pretrained.variables) | rules.flatten(sized.start.variables)
+    return sized, dataclasses.replace(pretrained, variables=rules.unflatten(variables))
 
-  def identity(self, train: Dataset, validation: Dataset, pretrained: gasmcast_system.Pretrained) -> dict[str, Any]:
+  def identity(
+    self, train: Dataset, validation: Dataset, pretrained: gasmcast_system.Pretrained | None = None
+  ) -> dict[str, Any]:
     """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal.
 
-    The validation decides which step is the best, and when training stops early.
+    The validation decides which step is the best, and when training stops early. Without `pretrained` the content of
+    the weights is not in it.
     """
     data = {key: value for key, value in to_dict(self.data).items() if key not in _INCIDENTAL_DATA}
     model = to_dict(self.model)
@@ -207,14 +234,17 @@ class Experiment(Run):
       model[stream] = {key: value for key, value in model[stream].items() if key not in _INCIDENTAL_STREAM}
     store = {} if self.store_folder is None else {"store": self.store.fingerprint}
     sets = {"data": train.fingerprint, "validation": validation.fingerprint}
-    return {"config": {"data": data, "model": model}, **sets, **store, **pretrained.identity()}
+    weights = {} if pretrained is None else pretrained.identity() | {"init": self.start and self.start.fingerprint}
+    if self.model.mixing.active:
+      sets["kept_apart"] = to_dict(_directions(train))
+    return {"config": {"data": data, "model": model}, **sets, **store, **weights}
 
   def _train_config(self, steps_per_epoch: int) -> TrainConfig:
     known, steps_per_epoch = steps_per_epoch > 0, max(1, steps_per_epoch)
     values = resolve(self._fields.train, steps_per_epoch, "config.train", _DURATIONS)
     for name in {"seed", "optim", "sharding"} & set(values):
       raise ConfigError(f"config.train.{name} is not a field; set config.{name}.")
-    optim = resolve(self._fields.optim, steps_per_epoch, "config.optim", ("warmup_steps",))
+    optim = resolve(self._fields.optim, steps_per_epoch, "config.optim", ("warmup_steps", "cycle_steps"))
     config = dataclasses.replace(
       parse(TrainConfig, values, "config.train"),
       seed=self.seed,
@@ -235,7 +265,14 @@ class Experiment(Run):
     )
 
   def _check_store(self) -> None:
-    """Stored features are those of frozen backbones."""
+    """Stored features are those of frozen backbones, and have no pixels."""
+    cutmix = self.model.mixing.cutmix
+    require(
+      self.store_folder is None or cutmix == 0,
+      f"config.model.mixing.cutmix = {cutmix} with config.data.store = {self.store_folder!r}: a rectangle of one clip "
+      "can't be put into the stored features of another; set it to 0 and use config.model.mixing.mixup, or set "
+      "config.data.store to None to train on videos.",
+    )
     for name, stream in self.model.streams().items() if self.store_folder is not None else ():
       require(
         not stream.trainable,
@@ -244,17 +281,16 @@ class Experiment(Run):
       )
 
   def _check_model(self) -> None:
-    """Traces the model without allocating anything: impossible shapes and a blown budget are refused here."""
-    params = self.abstract_variables["params"]
+    """Traces the model without allocating anything: impossible shapes, rules and a blown budget are refused here."""
+    trained, _ = partition(self.abstract_variables["params"], self.any_system.trainable, self.optim)
     if self.model.max_trainable:
-      trained, _ = rules.partition(params, self.any_system.trainable, "config.model")
       parts = {name.removeprefix("fusion/"): leaf for name, leaf in trained.items()}
       require_trainable(rules.unflatten(parts), self.model.max_trainable)
 
   @functools.cached_property
   def any_system(self) -> gasmcast_system.GasmCastSystem:
     """The system for the configured number of classes, their names being their numbers."""
-    return self.system(tuple(map(str, range(self.class_count))))
+    return gasmcast_system.GasmCastSystem(self.model, tuple(map(str, range(self.class_count))))
 
   @functools.cached_property
   def abstract_variables(self) -> Any:
@@ -272,3 +308,10 @@ class Experiment(Run):
     else:  # the store may still have to be made
       shapes = extraction.feature_shapes(self.model, self.data.frames, self.data.size)
     return batch | {name: np.zeros((rows, *shape), np.float32) for name, shape in shapes.items()}
+
+
+def _directions(train: Dataset) -> tuple[tuple[int, int], ...]:
+  """Pairs of classes that differ in direction alone: those the data set lists, and those that their names tell."""
+  names = train.classes[gasmcast_system.LABEL]
+  listed = train.pairs.values() if next(iter(train.classes)) == gasmcast_system.LABEL else ()  # they are of the first
+  return tuple(sorted({tuple(sorted(pair)) for pairs in listed for pair in pairs} | set(mirrored_pairs(names))))

@@ -1,6 +1,9 @@
-"""Job report: turns the files of a working directory into report/index.html, and says where everything is."""
+"""Job report: turns the files of a working directory into report/index.html, and says where everything is.
 
-import json
+Of a training that goes on, broke off or was not evaluated the page has the curves and what stands out in them; an
+evaluation adds the rest.
+"""
+
 import os
 import pathlib
 import sys
@@ -13,9 +16,12 @@ from rich.table import Table
 from gasmcast.core import rules
 from gasmcast.core.errors import WorkdirError
 from gasmcast.core.manifest import read_json
+from gasmcast.jobs import training_report
 from gasmcast.jobs.evaluate import EvaluateConfig
 from gasmcast.jobs.experiment import Experiment
+from gasmcast.metrics.attention_heads import idle
 from gasmcast.metrics.classification import confident_mistakes
+from gasmcast.reports import training as training_page
 from gasmcast.reports.attention import AttentionExample
 from gasmcast.reports.html import Report, Run, write_report
 
@@ -32,19 +38,28 @@ def check(experiment: Experiment) -> None:
 
 
 def run(experiment: Experiment) -> None:
-  """Writes the report about the last of `config.evaluate.splits`.
+  """Writes the report about the last of `config.evaluate.splits`, or about the training alone.
 
   Raises:
-    WorkdirError: the working directory has not been evaluated.
+    WorkdirError: there is neither an evaluation of that split nor a training in the working directory.
   """
   workdir, split = experiment.workdir, experiment.section("evaluate", EvaluateConfig).splits[-1]
   if jax.process_index():
     return
   metrics = read_json(workdir / "metrics.json") if (workdir / "metrics.json").is_file() else {"splits": {}}
   if split not in metrics["splits"]:
-    raise WorkdirError(
-      f"{workdir} has no evaluation of the split {split!r}; run --job evaluate with the same --workdir."
+    if not training_report.trained(experiment):
+      raise WorkdirError(
+        f"{workdir} has neither a training nor an evaluation of the split {split!r}; run --job train, or --job "
+        "evaluate, with the same --workdir."
+      )
+    page = training_page.write(workdir / "report", training_report.gather(experiment))
+    experiment.console.print(
+      f"{page}: the training. The split {split!r} is not evaluated; --job evaluate,report adds what that tells.",
+      highlight=False,
+      soft_wrap=True,
     )
+    return
   names = read_json(workdir / "evaluation" / f"{split}.json")
   with np.load(workdir / "evaluation" / f"{split}.npz", allow_pickle=False) as file:
     arrays = dict(file)
@@ -58,8 +73,6 @@ def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays:
   sums = rules.unflatten(
     {name.removeprefix("sums/"): leaf for name, leaf in arrays.items() if name.startswith("sums/")}
   )
-  curves = experiment.workdir / "metrics.jsonl"
-  records = curves.read_text("utf-8").splitlines() if curves.exists() else []
   depths = arrays["right_by_depth"]
   return Report(
     run=Run(
@@ -74,7 +87,7 @@ def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays:
     split=split,
     class_names=names["classes"],
     sums=sums,
-    records=[json.loads(line) for line in records],
+    training=training_report.gather(experiment, _idle_heads(arrays)) if training_report.trained(experiment) else None,
     pairs={kind: [tuple(pair) for pair in pairs] for kind, pairs in names["pairs"].items()},
     depth_hits=[*map(float, depths), float(np.trace(sums["confusion"]))] if len(depths) else (),
     mistakes=confident_mistakes(arrays["ids"][read], arrays["labels"][read], probabilities[read], names["classes"]),
@@ -110,6 +123,12 @@ def _attention(class_names: list[str], arrays: dict[str, np.ndarray]) -> list[At
       )
     )
   return examples
+
+
+def _idle_heads(arrays: dict[str, np.ndarray]) -> tuple[str, ...] | None:
+  """None where the evaluation did not look at the heads."""
+  heads = {name.removeprefix("heads/"): leaf for name, leaf in arrays.items() if name.startswith("heads/")}
+  return idle(heads) if heads else None
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

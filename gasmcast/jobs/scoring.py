@@ -17,12 +17,12 @@ from gasmcast.core.types import Batch, Dataset, PyTree
 from gasmcast.jobs import extraction
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.sums import merge
-from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, Pretrained
+from gasmcast.systems.gasmcast import GasmCastSystem, Pretrained
 from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.data_errors import DataErrors
 from gasmcast.training.optim import make_optimizer
 from gasmcast.training.sharding import replicated, shard_batch
-from gasmcast.training.state import TrainState, create_state, fingerprint, variables
+from gasmcast.training.state import TrainState, averaged, create_state, fingerprint, variables
 from gasmcast.training.step import batch_sums
 from gasmcast.videos.batches import Source, evaluation_batches
 
@@ -48,7 +48,7 @@ class Best:
   Attributes:
     experiment: with the sizes that the weights have.
     system: for the classes of the data.
-    state: as it was saved.
+    state: as it was saved; with the averaged parameters where the run keeps them.
     weights: the hash of the model, and what the weights of the streams are.
 
   Raises:
@@ -63,8 +63,8 @@ class Best:
       )
     train = experiment.dataset("train")
     self.experiment, self._pretrained = experiment.with_weights()
-    self.system: GasmCastSystem = self.experiment.system(train.classes[LABEL])
-    self.state = _restore(self.experiment, self.system, train, self._pretrained)
+    self.system: GasmCastSystem = self.experiment.system(train)
+    self.state = averaged(_restore(self.experiment, self.system, train, self._pretrained))
     self.weights = {"model": fingerprint(variables(self.state)), **self._pretrained.streams}
 
   def variables(self, stored: bool) -> PyTree:
@@ -150,7 +150,9 @@ def _restore(experiment: Experiment, system: GasmCastSystem, train: Dataset, pre
   tx, _ = make_optimizer(config.optim, config.steps)
   rng = jax.random.fold_in(jax.random.key(experiment.seed), stream_id("init"))
   batch = experiment.example_batch(experiment.data.global_batch)
-  target = create_state(system, tx, rng, batch, experiment.mesh, config.sharding, pretrained.variables)
+  averaging = config.average_decay > 0
+  placed = (experiment.mesh, config.sharding)
+  target = create_state(system, tx, rng, batch, *placed, pretrained.variables, averaging, config.optim)
   identity = experiment.identity(train, experiment.dataset("validation"), pretrained)
   identity |= {"train": config.identity(), "frozen": fingerprint(target.frozen)}
   with Checkpoints(experiment.workdir / "checkpoints") as checkpoints:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from rich.console import Console
+
 from gasmcast.core.errors import ConfigError
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.run import Run
@@ -21,6 +23,7 @@ JOBS = {
   "train": "gasmcast.jobs.train",
   "evaluate": "gasmcast.jobs.evaluate",
   "predict": "gasmcast.jobs.predict",
+  "search": "gasmcast.jobs.search",
   "cross_validate": "gasmcast.jobs.cross_validate",
   "cache_fidelity": "gasmcast.jobs.cache_fidelity",
   "report": "gasmcast.jobs.report",
@@ -29,6 +32,7 @@ JOBS = {
   "inspect": "gasmcast.jobs.inspect",
   "benchmark": "gasmcast.jobs.benchmark",
 }
+DISTRIBUTED = ("generate", "train", "evaluate", "predict", "report", "count")  # that several processes do as one
 
 
 def find(names: str) -> list[ModuleType]:
@@ -44,7 +48,20 @@ def find(names: str) -> list[ModuleType]:
   return [importlib.import_module(JOBS[name]) for name in wanted]
 
 
-def prepare(names: str, config: Mapping[str, Any], workdir: str, command: str) -> list[tuple[ModuleType, Run]]:
+def require_distributed(names: str) -> None:
+  """Raises ConfigError if several processes can't do one of the jobs as one."""
+  for job in find(names):
+    name = job.__name__.rpartition(".")[2]
+    if name not in DISTRIBUTED:
+      raise ConfigError(
+        f"--job {name} is not done by several processes as one (those are {', '.join(DISTRIBUTED)}); start it without "
+        "--distributed or --process. Workers of extract and prepare share the work by their folder (docs/clusters.md)."
+      )
+
+
+def prepare(
+  names: str, config: Mapping[str, Any], workdir: str, command: str, console: Console | None = None
+) -> list[tuple[ModuleType, Run]]:
   """Each job with what it is given, checked; jobs of one kind share it.
 
   Raises:
@@ -54,7 +71,7 @@ def prepare(names: str, config: Mapping[str, Any], workdir: str, command: str) -
   for job in find(names):
     setup = getattr(job, "SETUP", Experiment)
     if setup not in made:
-      made[setup] = setup(config, workdir, command)
+      made[setup] = setup(config, workdir, command, console)
     prepared.append((job, made[setup]))
   for job, run in prepared:
     job.check(run)

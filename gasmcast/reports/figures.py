@@ -25,7 +25,7 @@ CURVES = (  # (key of a metrics.jsonl record, title, unit of the axis, factor)
   ("nll", "Negative log-likelihood", "nats", 1),
   ("top1", "Top-1 accuracy", "%", 100),
   ("top5", "Top-5 accuracy", "%", 100),
-  ("learning_rate", "Learning rate", "", 1),
+  ("lr", "Learning rate", "", 1),
 )
 POINTS = 200  # of one curve
 
@@ -188,7 +188,7 @@ def training_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
   last = max((steps[-1] for _, lines in series for steps, _ in lines.values()), default=0)
   for panel, ((_, title, unit, factor), lines) in zip(panels, series, strict=False):
     for name, (steps, values) in lines.items():
-      _curve(panel, steps, factor * values, name)
+      curve(panel, steps, factor * values, name)
     panel.set(xlabel="step", ylabel=unit, xlim=(-0.02 * last - 1, 1.02 * last + 1))
     panel.set_title(title)
     panel.xaxis.set_major_formatter("{x:,.0f}")
@@ -209,16 +209,31 @@ def _series(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, tuple[n
   return {name: tuple(np.array(sorted(points.items())).T) for name, points in splits.items()}
 
 
-def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, name: str) -> None:
-  colour = {"train": LIGHT.blue, "validation": LIGHT.vermilion}.get(name, LIGHT.green)
+def curve(
+  axes: Axes,
+  steps: np.ndarray,
+  values: np.ndarray,
+  name: str,
+  look: tuple[str, Any] | None = None,
+  band: bool = True,
+) -> None:
+  """One line of at most `POINTS` points, each the mean of equally many consecutive values.
+
+  Args:
+    name: in the legend; of a split it decides the look, if none is given.
+    look: colour and dash.
+    band: whether the extremes of the values behind a point are shaded.
+  """
+  colours = {"train": LIGHT.blue, "validation": LIGHT.vermilion}
+  colour, dash = look or (colours.get(name, LIGHT.green), "-")
   points = min(POINTS, len(steps))
   parts = np.array_split(values, points)
   places = [part.mean() for part in np.array_split(steps, points)]
-  if points < len(steps):
+  if points < len(steps) and band:
     low, high = [part.min() for part in parts], [part.max() for part in parts]
     axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
-  marker = "o" if points <= 30 else None
-  axes.plot(places, [part.mean() for part in parts], color=colour, label=label(name, 20), marker=marker, markersize=4)
+  shown = {"linestyle": dash, "marker": "o" if points <= 30 else None, "markersize": 4 if band else 2.5}
+  axes.plot(places, [part.mean() for part in parts], color=colour, label=label(name, 30), **shown)
 
 
 @style(LIGHT)

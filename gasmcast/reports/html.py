@@ -16,13 +16,15 @@ from typing import Any
 from gasmcast.core.manifest import atomic_file
 from gasmcast.metrics import classification
 from gasmcast.metrics.classification import ClassRow, Mistake
-from gasmcast.reports import figures
+from gasmcast.reports import figures, training_figures
+from gasmcast.reports import training as training_page
 from gasmcast.reports.attention import AttentionExample, attention_figure
 from gasmcast.reports.page import data_uri, render
 from gasmcast.reports.theme import DARK, LIGHT, raster, svg
+from gasmcast.reports.training import Training
 
 PICTURES_LIMIT = 1_900_000  # bytes of attention pictures inside the page, which stays below 3 MB
-_OWN_FILES = re.compile(r"(confusion|per_class|training|calibration|depth)\.svg|attention-\d+\.png")
+_OWN_FILES = re.compile(r"(confusion|per_class|training|norms|resources|calibration|depth)\.svg|attention-\d+\.png")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Report:
   Attributes:
     split: "validation", "test", ...
     sums: merged sums of `metrics.classification`.
-    records: of metrics.jsonl.
+    training: how the evaluated parameters came about.
     pairs: kind ("mirrored", "reversed in time") -> pairs of class indices that differ in that alone.
     depth_hits: right predictions after 0, 1, 2, ... fusion layers, each of all examples.
     mistakes: the most confident ones.
@@ -57,7 +59,7 @@ class Report:
   split: str
   class_names: Sequence[str]
   sums: Mapping[str, Any]
-  records: Sequence[Mapping[str, Any]] = ()
+  training: Training | None = None
   pairs: Mapping[str, Sequence[tuple[int, int]]] = dataclasses.field(default_factory=dict)
   depth_hits: Sequence[float] = ()
   mistakes: Sequence[Mistake] = ()
@@ -102,11 +104,10 @@ def _charts(report: Report, rows: Sequence[ClassRow]) -> dict[str, bytes]:
     "confusion": figures.confusion_matrix(sums["confusion"], report.class_names),
     "calibration": figures.reliability_diagram(sums["calibration"]),
   }
-  if report.records:
-    charts["training"] = figures.training_curves(report.records)
   if report.depth_hits:
     charts["depth"] = figures.depth_accuracy(report.depth_hits, float(sums["examples"]))
-  return {name: svg(figure) for name, figure in charts.items()}
+  made = {name: svg(figure) for name, figure in charts.items()}
+  return made if report.training is None else made | training_figures.charts(report.training.records)
 
 
 def _page(report: Report, numbers: Mapping[str, float], rows: Sequence[ClassRow], charts: Mapping[str, bytes]) -> str:
@@ -114,7 +115,8 @@ def _page(report: Report, numbers: Mapping[str, float], rows: Sequence[ClassRow]
   return render(
     "report.html",
     charts,
-    filters={},
+    filters=training_page.FILTERS,
+    **({} if report.training is None else training_page.values(report.training)),
     report=report,
     run=report.run,
     numbers=numbers,

@@ -72,6 +72,8 @@ class FusionClassifier(nn.Module):
     motion = None if config.streams == "semantic" else _as_grid(_required(motion, "motion", config))
     shapes = _shapes(semantic, motion, self.grid, self.motion_grid)
     check_shapes(config, shapes)
+    if config.input_norm:
+      semantic, motion = (None if x is None else _normalise(x) for x in (semantic, motion))
 
     semantic, semantic_weights = self._refine("semantic", semantic, shapes, train, capture)
     motion, motion_weights = self._refine("motion", motion, shapes, train, capture)
@@ -135,6 +137,11 @@ def _required(features: Array | None, stream: str, config: FusionConfig) -> Arra
     "other stream.",
   )
   return features
+
+
+def _normalise(x: Float[Array, "*axes D"]) -> Float[Array, "*axes D"]:
+  """A layer norm without parameters, in float32."""
+  return nn.LayerNorm(use_bias=False, use_scale=False, parent=None).apply({}, x.astype(jnp.float32))
 
 
 def _present(state: State) -> dict[str, Array]:

@@ -28,9 +28,12 @@ from gasmcast.features.preprocessing import prepare
 from gasmcast.features.streams import StreamConfig, load_stream, parse_stream
 from gasmcast.fusion.config import VARIANTS, FusionConfig
 from gasmcast.metrics import classification
+from gasmcast.systems.class_weights import Kind, class_weights
 from gasmcast.systems.fusion_classifier import FusionClassifier
+from gasmcast.systems.mixing import MixingConfig, Pairs, draw_plan, mix_features, mix_frames, mix_targets
 
 LABEL = "action"
+TARGET = "target"  # float32 [B, C] in a batch whose rows are mixed: the share of each class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,9 @@ class GasmCastConfig:
     stride: frames of the clip for each frame that the semantic stream sees.
     dtype: of the arithmetic; parameters, softmax and norms are float32.
     label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
+    class_weights: what the classes weigh in the loss, see `systems.class_weights`: "none", "inverse", "effective".
+    class_weights_beta: beta of "effective".
+    mixing: of training batches, see `systems.mixing`.
     auxiliary_weight: of the loss of each auxiliary head.
     max_trainable: budget of trainable parameters, auxiliary heads apart; 0 is none.
   """
@@ -56,6 +62,9 @@ class GasmCastConfig:
   stride: int = 2
   dtype: Literal["float32", "bfloat16"] = "float32"
   label_smoothing: float = 0.1
+  class_weights: Kind = "none"
+  class_weights_beta: float = 0.999
+  mixing: MixingConfig = dataclasses.field(default_factory=MixingConfig)
   auxiliary_weight: float = 0.2
   max_trainable: int = 20_000_000
 
@@ -64,6 +73,11 @@ class GasmCastConfig:
     require(
       0 <= self.label_smoothing < 1,
       f"config.model.label_smoothing = {self.label_smoothing}: it is a share; use 0 to below 1.",
+    )
+    require(
+      0 <= self.class_weights_beta < 1,
+      f"config.model.class_weights_beta = {self.class_weights_beta}: use 0 (all classes weigh alike) to "
+      "below 1 (the nearer, the more rare classes weigh).",
     )
     require(
       self.auxiliary_weight >= 0, f"config.model.auxiliary_weight = {self.auxiliary_weight} is negative; use 0 or more."
@@ -202,11 +216,22 @@ class GasmCastSystem:
   """The `System` of GASM-CAST for a list of class names.
 
   Batches hold "frames", or what `Backbones` made of them, and the label "action".
+
+  Args:
+    counts: training examples of each class; the loss with `config.class_weights` needs them.
+    apart: pairs of classes that differ in direction alone, which mixing keeps apart.
   """
 
-  def __init__(self, config: GasmCastConfig, class_names: tuple[str, ...]):
+  def __init__(
+    self,
+    config: GasmCastConfig,
+    class_names: tuple[str, ...],
+    counts: tuple[int, ...] = (),
+    apart: Pairs = (),
+  ):
     self.config = config
     self.class_names = class_names
+    self._counts, self._apart = counts, apart
     self._network = _Network(config, len(class_names))
 
   @property
@@ -240,10 +265,32 @@ class GasmCastSystem:
     collections = [name for name in variables if name != "params"] if train else []
     return self._network.apply(variables, _inputs(batch), train, capture, rngs=rngs, mutable=collections)
 
+  def mix(self, batch: Batch, rng: Array) -> Batch:
+    """The batch with its clips, or their stored features in float32, mixed as configured, and "target" beside them."""
+    config, labels = self.config.mixing, batch[LABEL]
+    if not config.active:
+      return batch
+    frames = batch.get("frames")
+    size = None if frames is None else frames.shape[2:4]
+    plan = draw_plan(rng, labels, batch["ok"], config, self._apart, size)
+    if frames is not None:
+      mixed = {"frames": mix_frames(frames, plan)}
+    else:
+      mixed = {name: mix_features(expand(batch, name), plan) for name in self.config.streams()}
+    return {**batch, **mixed, TARGET: mix_targets(labels, plan, len(self.class_names))}
+
   def loss(self, outputs: Mapping[str, Any], batch: Batch) -> tuple[Array, dict[str, Array]]:
-    """Smoothed cross-entropy, and that of each auxiliary head times its weight."""
-    classes = len(self.class_names)
-    target = optax.smooth_labels(jax.nn.one_hot(batch[LABEL], classes), self.config.label_smoothing)
+    """Smoothed cross-entropy, and that of each auxiliary head times its weight: of training and evaluation alike.
+
+    A row costs -sum_c w_c t_c log p_c with its target t, smoothed, and the weights w of the classes, as in PyTorch; the
+    loss is the sum over the rows with ok, divided by their number. PyTorch's mean divides by the sum of the weights of
+    the rows instead; w has mean 1 over the training set, so the two agree there and differ from batch to batch.
+    """
+    config, classes = self.config, len(self.class_names)
+    target = batch[TARGET] if TARGET in batch else jax.nn.one_hot(batch[LABEL], classes)
+    target = optax.smooth_labels(target, config.label_smoothing)
+    weights = class_weights(self._counts, config.class_weights, config.class_weights_beta)
+    target = target if weights is None else target * weights
     weight = batch["ok"] / jnp.maximum(batch["ok"].sum(), 1)
     mean = lambda logits: (optax.softmax_cross_entropy(logits.astype(jnp.float32), target) * weight).sum()
     parts = {"classification": mean(outputs["logits"])}
@@ -252,11 +299,14 @@ class GasmCastSystem:
     return sum(parts.values()), parts
 
   def metrics(self, outputs: Mapping[str, Any], batch: Batch) -> dict[str, PyTree]:
-    """Sums of `metrics.classification`, and the right answers of the auxiliary head of each depth."""
-    sums = classification.sums(outputs["logits"], batch[LABEL], batch["ok"])
+    """Sums of `metrics.classification`, and the right answers of the auxiliary head of each depth.
+
+    The label of a mixed row is the class with the larger share, the lower index of equals.
+    """
+    labels = batch[TARGET].argmax(-1) if TARGET in batch else batch[LABEL]
+    sums = classification.sums(outputs["logits"], labels, batch["ok"])
     right = [
-      ((logits.argmax(-1) == batch[LABEL]) & batch["ok"]).sum(dtype=jnp.float32)
-      for logits in outputs.get("auxiliary", ())
+      ((logits.argmax(-1) == labels) & batch["ok"]).sum(dtype=jnp.float32) for logits in outputs.get("auxiliary", ())
     ]
     return {"classification": sums, "right_by_depth": right}
 

@@ -10,15 +10,17 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 
+from gasmcast.core import disk
 from gasmcast.core.config import difference
 from gasmcast.core.errors import WorkdirError
 from gasmcast.core.manifest import hash_file, read_json, write_json
+from gasmcast.training.finite import require_finite
 from gasmcast.training.state import TrainState
 
 CHECKSUMS = "checksums.json"
@@ -45,37 +47,47 @@ class _Unfinished(Exception):
 
 
 @dataclasses.dataclass
-class _LatestAndBest:
-  """An Orbax preservation policy. Which step is best is told, not ranked: the loop has already decided it."""
+class _Kept:
+  """An Orbax preservation policy. Which step is best is told, not ranked: the loop has already decided it.
 
-  best: int | None = None
+  Attributes:
+    named: kept besides the newest.
+    aside: can't be restored: kept until the next save, and never counted as one to fall back to.
+  """
+
+  named: tuple[int | None, ...] = ()
+  aside: frozenset[int] = frozenset()
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-    newest = {checkpoint.step for checkpoint in checkpoints[-KEPT_LATEST:]}
-    return [checkpoint.step in newest or checkpoint.step == self.best for checkpoint in checkpoints]
+    usable = [checkpoint.step for checkpoint in checkpoints if checkpoint.step not in self.aside]
+    kept = {*usable[-KEPT_LATEST:], *self.named}
+    return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
 class Checkpoints:
   """The checkpoints in one folder. A context manager: leaving it waits until everything is on the disk.
 
-  Kept are the two newest and the best. With several processes every method is called on each of them, and the folder is
-  on a file system that all share.
+  Kept are the two newest, the best, and one to go back to. With several processes every method is called on each of
+  them, and the folder is on a file system that all share.
   """
 
   def __init__(self, folder: str | os.PathLike):
     self.folder = pathlib.Path(folder).absolute()  # Orbax reports a relative path only after the save
-    self._kept = _LatestAndBest()
+    self._kept = _Kept()
     self._manager = ocp.CheckpointManager(
       self.folder, options=ocp.CheckpointManagerOptions(preservation_policy=self._kept)
     )
     self._sealer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
     self._sealed: concurrent.futures.Future | None = None
+    self._needed = 0
 
   def steps(self) -> list[int]:
     """All steps in the folder, in order."""
     return sorted(self._manager.all_steps())
 
-  def save(self, state: TrainState, meta: Mapping[str, Any], best_step: int | None = None) -> None:
+  def save(
+    self, state: TrainState, meta: Mapping[str, Any], best_step: int | None = None, good_step: int | None = None
+  ) -> None:
     """Starts saving; returns as soon as the arrays are copied, so that they may be donated.
 
     Steps at or beyond this one are left from a run that fell back to an earlier step, and are removed.
@@ -83,18 +95,25 @@ class Checkpoints:
     Args:
       meta: what JSON can hold, with "identity", see `restore`.
       best_step: the best step so far, which is kept; this one, an earlier one, or None.
+      good_step: one more to keep, see `recovery.Recovery`.
 
     Raises:
-      WorkdirError: Orbax declined the step.
-      Exception: whatever failed in the save before this one.
+      NonFinite: the state holds nan or infinity; nothing is written.
+      WorkdirError: the disk was full in the save before this one, or Orbax declined the step.
+      Exception: whatever else failed in the save before this one.
     """
     self.wait()
+    require_finite(state)
     step = int(state.step)
     for abandoned in [other for other in self.steps() if other >= step]:
       self._manager.delete(abandoned)
-    self._kept.best = best_step
+    self._kept.named = (best_step, good_step)
+    self._kept.aside -= {step}
+    self._needed = max(sum(leaf.nbytes for leaf in jax.tree.leaves(_learned(state))), self._size_before())
     stored = ocp.args.JsonSave({**meta, "best_step": best_step})
-    saved = self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(_learned(state)), meta=stored))
+    arguments = ocp.args.Composite(state=ocp.args.StandardSave(_learned(state)), meta=stored)
+    with self._explained():
+      saved = self._manager.save(step, args=arguments)
     if not saved:
       raise WorkdirError(
         f"Step {step} was not saved in {self.folder}, which holds {self.steps()}; use another workdir."
@@ -104,13 +123,29 @@ class Checkpoints:
   def _seal(self, step: int) -> None:
     self._manager.wait_until_finished()
     if jax.process_index() == 0:
-      write_json(self.folder / str(step) / CHECKSUMS, _checksums(self.folder / str(step)))
+      write_json(self.folder / str(step) / CHECKSUMS, checksums(self.folder / str(step)))
 
   def wait(self) -> None:
-    """Returns when the last save is on the disk, or raises what went wrong with it."""
+    """Returns when the last save is on the disk, or raises what went wrong with it: see `save`."""
     sealed, self._sealed = self._sealed, None
     if sealed is not None:
-      sealed.result()
+      with self._explained():
+        sealed.result()
+
+  @contextlib.contextmanager
+  def _explained(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as error:  # Orbax tells of a full disk in many types
+      if disk.is_full(error, self.folder):
+        room = f"{disk.free(self.folder)} A checkpoint needs about {self._needed} bytes."
+        raise disk.no_space(self.folder, room) from error
+      raise
+
+  def _size_before(self) -> int:
+    """Bytes of the files of the newest step, 0 if there is none."""
+    folder = self.folder / str(max(self.steps(), default="none"))
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
   def restore(
     self, target: TrainState, identity: Mapping[str, Any], which: Literal["latest", "best"] | int = "latest"
@@ -156,6 +191,8 @@ class Checkpoints:
       except Exception as error:  # Orbax raises KeyError, ValueError, OSError and more for damaged steps
         problems.append(f"Step {step} can't be restored and is left aside: {error}")
       else:
+        if which == "latest":
+          self._kept.aside = frozenset(other for other in candidates if other > step)
         return Restored(target.replace(**restored.state), meta, tuple(problems))
     if unfinished < len(problems) or which != "latest":
       raise WorkdirError(
@@ -174,7 +211,7 @@ class Checkpoints:
     folder = self.folder / str(step)
     if not (folder / CHECKSUMS).exists():
       raise _Unfinished
-    expected, found = read_json(folder / CHECKSUMS), _checksums(folder)
+    expected, found = read_json(folder / CHECKSUMS), checksums(folder)
     if damaged := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
       raise OSError(f"{len(damaged)} of {len(expected)} files are not as they were written, the first is {damaged[0]}")
     return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
@@ -191,8 +228,8 @@ class Checkpoints:
     return self
 
   def __exit__(self, *_) -> None:
-    with contextlib.ExitStack() as stack:
-      stack.callback(self._manager.close)
+    with self._explained(), contextlib.ExitStack() as stack:
+      stack.callback(self._manager.close)  # raises again what failed in the background
       stack.callback(self._sealer.shutdown)
       self.wait()
 
@@ -205,6 +242,7 @@ def _abstract(tree: Any) -> Any:
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), tree)
 
 
-def _checksums(folder: pathlib.Path) -> dict[str, str]:
+def checksums(folder: pathlib.Path) -> dict[str, str]:
+  """BLAKE3 of every file of a step but the checksums themselves, by path."""
   files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CHECKSUMS)
   return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}

@@ -5,6 +5,7 @@ the communication (Auto mesh axes).
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,23 +28,33 @@ class ShardingConfig:
 
   Attributes:
     model: devices on the "model" axis; all others are on the "data" axis.
+    fsdp: fully sharded data parallelism: what no rule names is split over "data", with its optimiser state; False puts
+      a copy on every device.
     parameters: rules (regex over parameter names, placement), first match wins. "replicated" puts a copy on every
-      device; "data" (fully sharded data parallelism) and "model" split the longest dimension that the axis divides.
+      device; "data" and "model" split the longest dimension that the axis divides.
     min_size: leaves with fewer elements are replicated whatever the rules say: splitting them costs more than it saves.
   """
 
   model: int = 1
-  parameters: tuple[tuple[str, str], ...] = ((".*", REPLICATED),)
+  fsdp: bool = False
+  parameters: tuple[tuple[str, str], ...] = ()
   min_size: int = 2**20
 
   def __post_init__(self):
-    require(self.model >= 1, f"sharding.model = {self.model}: the model axis needs at least one device; use 1 or more.")
-    require(self.min_size >= 1, f"sharding.min_size = {self.min_size} is no number of elements; use 1 or more.")
+    require(
+      self.model >= 1,
+      f"config.sharding.model = {self.model}: the model axis needs at least one device; use 1 or more.",
+    )
+    require(self.min_size >= 1, f"config.sharding.min_size = {self.min_size} is no number of elements; use 1 or more.")
     for pattern, placement in self.parameters:
       require(
         placement in (REPLICATED, *AXES),
-        f"sharding.parameters: {pattern!r} is placed {placement!r}; known are 'replicated', 'data' and 'model'.",
+        f"config.sharding.parameters: {pattern!r} is placed {placement!r}; known are 'replicated', 'data' and 'model'.",
       )
+
+  def table(self) -> rules.Rules:
+    """`parameters`, and last what covers every other name."""
+    return (*self.parameters, (".*", "data" if self.fsdp else REPLICATED))
 
 
 def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -56,7 +67,7 @@ def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Me
   held = sum(device.process_index == devices[0].process_index for device in devices)
   require(
     held % model == 0,
-    f"sharding.model = {model} does not divide the {held} devices of a process; use a divisor of {held}.",
+    f"config.sharding.model = {model} does not divide the {held} devices of a process; use a divisor of {held}.",
   )
   # Auto is stated: jax.make_mesh defaults to Explicit axes, on which Linen's constraints fail.
   return jax.make_mesh((len(devices) // model, model), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
@@ -73,9 +84,9 @@ def place_parameters(
   """The placement of every parameter (flat, by name) from its shape alone.
 
   Raises:
-    ConfigError: a name that no rule of `config.parameters` covers.
+    ConfigError: a pattern of `config.parameters` is no regular expression.
   """
-  placements = rules.match(list(abstract), config.parameters, "sharding.parameters")
+  placements = rules.match(list(abstract), config.table(), "config.sharding.parameters")
   return {name: _split_longest(leaf, mesh, placements[name], config.min_size) for name, leaf in abstract.items()}
 
 
@@ -86,6 +97,35 @@ def _split_longest(leaf: jax.ShapeDtypeStruct, mesh: Mesh, placement: str, min_s
     if leaf.shape[dimension] % mesh.shape[placement] == 0:
       return NamedSharding(mesh, PartitionSpec(*[None] * dimension, placement))
   return replicated(mesh)
+
+
+def describe(abstract: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh, config: ShardingConfig) -> list[str]:
+  """What the rules make of the parameters, as sentences; none if they are to be replicated.
+
+  A parameter that a rule splits and whose shape can't be split is named, so that none is silently on every device.
+  """
+  placements = rules.match(list(abstract), config.table(), "config.sharding.parameters")
+  wanted = [name for name, placement in placements.items() if placement != REPLICATED]
+  if not wanted:
+    return []
+  placed = place_parameters(abstract, mesh, config)
+  bytes_of = {name: math.prod(leaf.shape) * leaf.dtype.itemsize for name, leaf in abstract.items()}
+  held = {
+    name: math.prod(placed[name].shard_shape(leaf.shape)) * leaf.dtype.itemsize for name, leaf in abstract.items()
+  }
+  whole = [name for name in wanted if placed[name].is_fully_replicated]
+  small = [name for name in whole if abstract[name].size < config.min_size]
+  odd = [f"{name} {list(abstract[name].shape)}" for name in whole if name not in small]
+  total, each = sum(bytes_of.values()), sum(held.values())
+  lines = [
+    f"Sharding: each of {mesh.size} devices holds {each / 1e6:,.1f} MB of {total / 1e6:,.1f} MB of parameters; "
+    f"{len(wanted) - len(whole)} of {len(abstract)} are split, {len(small)} have fewer than "
+    f"config.sharding.min_size = {config.min_size:,} elements."
+  ]
+  if odd:
+    shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    lines.append(f"Not split, because the devices ({shape}) divide none of their dimensions: {'; '.join(odd)}.")
+  return lines
 
 
 def place_like_parameters(tree: PyTree, parameters: Mapping[str, NamedSharding], shapes: Mapping[str, Any]) -> PyTree:

@@ -1,7 +1,7 @@
 """What a run carries from step to step, and how it is created: shapes first, then rules, then bytes in their place.
 
-Parameters are split by `system.trainable` into two flat dicts by name. Gradients, optimiser state and checkpoints exist
-for the trainable part alone; the frozen part is identified by its hash.
+Parameters are split by rules (training/treatment.py) into two flat dicts by name. Gradients, optimiser state and
+checkpoints exist for the trainable part alone; the frozen part is identified by its hash.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,14 @@ import numpy as np
 import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from gasmcast.core import rules
-from gasmcast.core.errors import ConfigError, WeightsError
+from gasmcast.core.errors import WeightsError
 from gasmcast.core.manifest import hash_arrays
 from gasmcast.core.types import Batch, PyTree, System
+from gasmcast.training import treatment
+from gasmcast.training.optim import OptimConfig
 from gasmcast.training.sharding import ShardingConfig, place_like_parameters, place_parameters, replicated
 
 
@@ -34,6 +36,8 @@ class TrainState:
     frozen: parameter name -> array; never updated, never checkpointed.
     collections: what apply updates besides parameters, for example {"batch_stats": ...}.
     opt_state: of optax, for the trainable parameters.
+    average: parameter name -> running average of `trainable`; empty where the run keeps none.
+    lr_scale: what the schedule's learning rate is multiplied by, see training/plateau.py.
   """
 
   step: Int[Array, ""]
@@ -42,6 +46,13 @@ class TrainState:
   frozen: dict[str, Array]
   collections: dict[str, PyTree]
   opt_state: PyTree
+  average: dict[str, Array]
+  lr_scale: Float[Array, ""]
+
+
+def averaged(state: TrainState) -> TrainState:
+  """The state that is validated and kept as the best: with the averaged parameters, where the run keeps them."""
+  return state.replace(trainable=state.average, average={}) if state.average else state
 
 
 def variables(state: TrainState) -> dict[str, PyTree]:
@@ -57,15 +68,19 @@ def create_state(
   mesh: Mesh,
   config: ShardingConfig,
   pretrained: Mapping[str, PyTree] | None = None,
+  average: bool = False,
+  optim: OptimConfig | None = None,
 ) -> TrainState:
   """The state before the first step. Every array is created where its rule puts it, never whole on one device.
 
   Args:
     batch: any batch of the right shapes; its values are not used.
     pretrained: leaves that replace the fresh ones, as a part of the variables: {"params": {"motion": ...}, ...}.
+    average: whether the state keeps a running average of the trainable parameters.
+    optim: whose rules say, with `system.trainable`, what is trained; None for the defaults.
 
   Raises:
-    ConfigError: no parameter is trainable, or a rule table leaves a name uncovered.
+    ConfigError: what `treatment.treat` refuses.
     WeightsError: a pretrained leaf is unknown or has another shape.
   """
   given = rules.flatten(pretrained or {})
@@ -75,14 +90,9 @@ def create_state(
     return system.init(rng, zeros)
 
   abstract = jax.eval_shape(initialize, rng)
-  trainable, frozen = rules.partition(abstract["params"], system.trainable, "system.trainable")
+  trainable, frozen = treatment.partition(abstract["params"], system.trainable, optim or OptimConfig())
   parameters, abstract = trainable | frozen, rules.flatten(abstract)
   _check_pretrained(abstract, given)
-  if not trainable:
-    raise ConfigError(
-      f"system.trainable freezes all {len(frozen)} parameters, so there is nothing to train; "
-      "let at least one pattern have the value True."
-    )
   placed = place_parameters(parameters, mesh, config)
   shardings = {name: placed.get(name.removeprefix("params/"), replicated(mesh)) for name in abstract}
 
@@ -96,14 +106,23 @@ def create_state(
   }
   trainable = {name: flat[f"params/{name}"] for name in trainable}
   opt_placed = place_like_parameters(jax.eval_shape(tx.init, trainable), placed, parameters)
+  zero = lambda: _to_devices(np.zeros((), np.int32), replicated(mesh))
+  copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings={name: placed[name] for name in trainable})
   return TrainState(
-    step=_to_devices(np.zeros((), np.int32), replicated(mesh)),
-    skipped=_to_devices(np.zeros((), np.int32), replicated(mesh)),
+    step=zero(),
+    skipped=zero(),
     trainable=trainable,
     frozen={name: flat[f"params/{name}"] for name in frozen},
     collections=rules.unflatten({name: leaf for name, leaf in flat.items() if not name.startswith("params/")}),
     opt_state=jax.jit(tx.init, out_shardings=opt_placed)(trainable),
+    average=copy(trainable) if average else {},
+    lr_scale=place_scale(1.0, mesh),
   )
+
+
+def place_scale(scale: float, mesh: Mesh) -> Float[Array, ""]:
+  """`TrainState.lr_scale` of this value."""
+  return _to_devices(np.asarray(scale, np.float32), replicated(mesh))
 
 
 def _to_devices(array: np.ndarray, sharding: NamedSharding) -> Array:

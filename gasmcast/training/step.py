@@ -14,10 +14,13 @@ from jaxtyping import Array, Int
 
 from gasmcast.core.rng import stream_id
 from gasmcast.core.types import PyTree, System
+from gasmcast.training.gradients import in_parts, whole
+from gasmcast.training.groups import group_norms, squares
 from gasmcast.training.sharding import replicated
-from gasmcast.training.state import TrainState, variables
+from gasmcast.training.state import TrainState, averaged, variables
+from gasmcast.training.throughput import tflops
 
-STREAMS = ("dropout",)  # every name that a module may pass to make_rng
+STREAMS = ("dropout", "mixing")  # what modules draw from by make_rng, and what `System.mix` draws from
 
 DeviceBatch = Mapping[str, Array]
 
@@ -36,87 +39,138 @@ def train_step(
   tx: optax.GradientTransformation,
   schedule: optax.Schedule,
   seed: int,
+  accumulate: int = 1,
+  average_decay: float = 0.0,
 ) -> tuple[TrainState, dict[str, PyTree]]:
-  """One update of the trainable parameters.
+  """One update of the trainable parameters, by `tx` times `state.lr_scale`.
 
   An update is applied only if the loss, the gradient and the update are finite and at least one row is ok; otherwise
-  parameters, collections and optimiser state (with its count of updates) stay bit for bit as they were.
+  parameters, collections, average and optimiser state (with its count of updates) stay bit for bit as they were.
+
+  Args:
+    accumulate: parts in which the batch is taken, see `gradients.in_parts`.
+    average_decay: share of the old value that a running average of the parameters keeps, if the state has one. The
+      first averages are over less: update t keeps at most (1 + t) / (10 + t).
 
   Returns:
     The next state, and as replicated scalars: "loss" and its "parts"; the global norms "grad_norm" (before clipping),
     "update_norm" (as applied) and "param_norm" (before the step); "lr"; "finite"; "rows" (clips in the batch),
-    "failed" (those that could not be read) and "not_ok" (the share of rows that carry no loss). "sums" is
-    `system.metrics` of the training outputs.
+    "failed" (those that could not be read) and "not_ok" (the share of rows that carry no loss); "skipped", as in the
+    next state. "groups" holds the three norms of each module group in the order of `groups.group_names`, "no_gradient"
+    whether the gradient of a parameter is exactly 0, in the order of sorted names. "sums" is `system.metrics` of the
+    training outputs.
   """
   rngs = step_rngs(seed, state.step)
-
-  def objective(trainable):
-    outputs, updated = system.apply(variables(state.replace(trainable=trainable)), batch, train=True, rngs=rngs)
-    loss, parts = system.loss(outputs, batch)
-    return loss, (parts, outputs, {**state.collections, **updated})
-
-  (loss, (parts, outputs, collections)), gradients = jax.value_and_grad(objective, has_aux=True)(state.trainable)
+  batch = system.mix(batch, rngs["mixing"])  # whole: the partners of a row lie in any part
+  if accumulate == 1:
+    loss, parts, gradients, collections, sums = whole(state, batch, system, rngs)
+  else:
+    loss, parts, gradients, collections, sums = in_parts(state, batch, system, rngs, accumulate)
   updates, opt_state = tx.update(gradients, state.opt_state, state.trainable)
-  grad_norm, update_norm = optax.tree.norm(gradients), optax.tree.norm(updates)
+  updates = jax.tree.map(lambda update: update * state.lr_scale.astype(update.dtype), updates)
+  squared = {"grad_norm": squares(gradients), "update_norm": squares(updates), "param_norm": squares(state.trainable)}
+  norms = {name: jnp.sqrt(jnp.sum(each)) for name, each in squared.items()}
+  grad_norm, update_norm = norms["grad_norm"], norms["update_norm"]
 
   present = batch["index"] >= 0
   readable = jnp.any(batch["ok"])
   # A mean over no row may be 0 / 0; that is no fault of the optimisation and is reported as failed rows.
   finite = (jnp.isfinite(loss) & jnp.isfinite(grad_norm) & jnp.isfinite(update_norm)) | ~readable
   applied = finite & readable
-  old = (state.trainable, state.collections, state.opt_state)
-  new = (optax.apply_updates(state.trainable, updates), collections, opt_state)
-  trainable, collections, opt_state = jax.tree.map(lambda n, o: jnp.where(applied, n, o), new, old)
+  trainable = optax.apply_updates(state.trainable, updates)
+  updated_before = (state.step - state.skipped).astype(jnp.float32)
+  kept = jnp.minimum(average_decay, (1 + updated_before) / (10 + updated_before))
+  average = {name: kept * old + (1 - kept) * trainable[name] for name, old in state.average.items()}
+  old = (state.trainable, state.collections, state.opt_state, state.average)
+  new = (trainable, collections, opt_state, average)
+  trainable, collections, opt_state, average = jax.tree.map(lambda n, o: jnp.where(applied, n, o), new, old)
 
+  groups = {name: group_norms(each, list(state.trainable)) for name, each in squared.items()}
   metrics = {
     "loss": loss,
-    "parts": dict(parts),
-    "grad_norm": grad_norm,
+    "parts": parts,
+    **norms,
     "update_norm": jnp.where(applied, update_norm, 0.0),
-    "param_norm": optax.tree.norm(state.trainable),
-    "lr": schedule(state.step - state.skipped),
+    "groups": groups | {"update_norm": jnp.where(applied, groups["update_norm"], 0.0)},
+    "no_gradient": squared["grad_norm"] == 0,
+    "skipped": state.skipped + ~applied,
+    "lr": schedule(state.step - state.skipped) * state.lr_scale,
     "finite": finite,
     "rows": jnp.sum(present),
     "failed": jnp.sum(present & ~batch["ok"]),
     "not_ok": jnp.mean(~batch["ok"]),
-    "sums": system.metrics(outputs, batch),
+    "sums": sums,
   }
   state = state.replace(
     step=state.step + 1,
-    skipped=state.skipped + ~applied,
+    skipped=metrics["skipped"],
     trainable=trainable,
     collections=collections,
     opt_state=opt_state,
+    average=average,
   )
   return state, metrics
 
 
-def compile_train_step(
-  system: System, tx: optax.GradientTransformation, schedule: optax.Schedule, seed: int, state: TrainState
-) -> Callable[[TrainState, DeviceBatch], tuple[TrainState, dict[str, PyTree]]]:
-  """`train_step` for states placed like `state`. What it updates is donated: the old state can't be used afterwards.
+class CompiledStep:
+  """`train_step` compiled for one placement of states. What it updates is donated: the old state can't be used again.
 
   Frozen parameters are read, not passed through, so they are neither copied nor donated.
   """
-  step = functools.partial(train_step, system=system, tx=tx, schedule=schedule, seed=seed)
+
+  def __init__(self, update: Callable[..., tuple[TrainState, dict[str, PyTree]]], state: TrainState, accumulate: int):
+    placed = jax.tree.map(lambda leaf: leaf.sharding, state.replace(frozen={}))
+    places = (placed, replicated(state.step.sharding.mesh))
+    self._compiled = jax.jit(update, donate_argnums=0, out_shardings=places)
+    self._accumulate = accumulate
+
+  def __call__(self, state: TrainState, batch: DeviceBatch) -> tuple[TrainState, dict[str, PyTree]]:
+    learned, metrics = self._compiled(state.replace(frozen={}), state.frozen, batch)
+    return learned.replace(frozen=state.frozen), metrics
+
+  @property
+  def compilations(self) -> int:
+    """How often it was compiled so far: 1 after the first call, and more where a batch had other shapes or types."""
+    return self._compiled._cache_size()
+
+  def tflops(self, state: TrainState, batch: DeviceBatch) -> float | None:
+    """TFLOP of one step on all devices, see training/throughput.py; None where they can't be told."""
+    counted = tflops(lambda: self._compiled.lower(state.replace(frozen={}), state.frozen, batch))
+    return None if counted is None else counted * self._accumulate  # the parts are a loop, counted once
+
+
+def compile_train_step(
+  system: System,
+  tx: optax.GradientTransformation,
+  schedule: optax.Schedule,
+  seed: int,
+  state: TrainState,
+  accumulate: int = 1,
+  average_decay: float = 0.0,
+) -> CompiledStep:
+  """`train_step` for states placed like `state`."""
+  step = functools.partial(
+    train_step,
+    system=system,
+    tx=tx,
+    schedule=schedule,
+    seed=seed,
+    accumulate=accumulate,
+    average_decay=average_decay,
+  )
 
   def update(learned, frozen, batch):
     state, metrics = step(learned.replace(frozen=frozen), batch)
     return state.replace(frozen={}), metrics
 
-  placed = jax.tree.map(lambda leaf: leaf.sharding, state.replace(frozen={}))
-  compiled = jax.jit(update, donate_argnums=0, out_shardings=(placed, replicated(state.step.sharding.mesh)))
-
-  def run(state, batch):
-    learned, metrics = compiled(state.replace(frozen={}), state.frozen, batch)
-    return learned.replace(frozen=state.frozen), metrics
-
-  return run
+  return CompiledStep(update, state, accumulate)
 
 
 def eval_step(state: TrainState, batch: DeviceBatch, *, system: System) -> dict[str, PyTree]:
-  """Sums over the rows with ok: "metrics" as `system.metrics`, "loss" times rows, and "rows"."""
-  outputs, _ = system.apply(variables(state), batch, train=False)
+  """Sums over the rows with ok: "metrics" as `system.metrics`, "loss" times rows, and "rows". Of the averaged
+  parameters, where the state has them.
+  """
+  outputs, _ = system.apply(variables(averaged(state)), batch, train=False)
   return batch_sums(outputs, batch, system=system)
 
 

@@ -1,8 +1,8 @@
-"""What a run says while it goes: metrics.jsonl always, TensorBoard where it is installed, a progress bar or log lines.
+"""What a run says while it goes: metrics.jsonl always, other trackers where wanted, a progress bar or log lines.
 
 metrics.jsonl is the record of the run: one object a line with step, time, split and numbers. On resume its lines beyond
-the resumed step are dropped, so that it reads as if the run had never stopped. TensorBoard and the progress bar are
-conveniences: their failure is reported once and never stops the training. Process 0 alone writes.
+the resumed step are dropped, so that it reads as if the run had never stopped. The trackers of training/trackers.py and
+the progress bar are conveniences: their failure is reported once and never stops the training. Process 0 alone writes.
 """
 
 import json
@@ -11,16 +11,19 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gasmcast.core import disk
 from gasmcast.core.manifest import atomic_file
+from gasmcast.training.trackers import TRACKERS
 
 _log = logging.getLogger(__name__)
+_BAR = "The progress bar"
 
 
 class JsonLines:
@@ -34,20 +37,37 @@ class JsonLines:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.read_bytes() if path.exists() else b""
-    self.kept = [value for value in map(_parse, before.splitlines()) if value is not None and keep(value)]
+    self.kept = [value for value in _values(before) if keep(value)]
     after = b"".join(_line(value).encode() for value in self.kept)
     if after != before:
       with atomic_file(path) as file:
         file.write(after)
+    self._folder = path.parent
     self._file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115  (closed by close())
 
   def append(self, value: Mapping[str, Any]) -> None:
-    """Writes one line; numbers that JSON can't hold (nan, inf) become null."""
-    self._file.write(_line(value))
+    """Writes one line; numbers that JSON can't hold (nan, inf) become null.
+
+    Raises:
+      WorkdirError: the disk is full, or can't be written. What was torn is dropped when the file is opened again.
+    """
+    with disk.explained(self._folder):
+      self._file.write(_line(value))
 
   def close(self) -> None:
-    """Closes the file."""
-    self._file.close()
+    """Closes the file. Raises as `append`."""
+    with disk.explained(self._folder):
+      self._file.close()
+
+
+def read_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+  """The objects of such a file, which may be written meanwhile: a torn line is left out. Empty if it is absent."""
+  path = pathlib.Path(path)
+  return _values(path.read_bytes()) if path.exists() else []
+
+
+def _values(content: bytes) -> list[dict[str, Any]]:
+  return [value for value in map(_parse, content.splitlines()) if value is not None]
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -67,33 +87,45 @@ class Tracker:
   """The record of a run in its working directory. A context manager.
 
   Args:
-    workdir: gets metrics.jsonl and tensorboard/.
+    workdir: gets metrics.jsonl and what the trackers keep there.
     start: the step that the run goes on from; 0 for a fresh run.
     steps: the step that it ends at.
     headline: the metric shown beside the loss.
     console: where progress goes; a bar if it is a terminal, else a line for each `log`.
+    trackers: names of `TRACKERS`.
+    described: the configuration, for trackers that keep one.
   """
 
-  def __init__(self, workdir: str | os.PathLike, start: int, steps: int, headline: str, console: Console | None = None):
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    start: int,
+    steps: int,
+    headline: str,
+    console: Console | None = None,
+    trackers: Sequence[str] = ("tensorboard",),
+    described: Mapping[str, Any] | None = None,
+  ):
     self._active = jax.process_index() == 0
     self._console = console or Console()
     self._headline, self._steps = headline, steps
     self._shown: dict[str, str] = {}
-    self._lines = self._tensorboard = self._bar = None
+    self._lines = self._bar = None
+    self._trackers: dict[str, Any] = {}
     if self._active:
       workdir = pathlib.Path(workdir)
       self._lines = JsonLines(workdir / "metrics.jsonl", lambda line: line.get("step", 0) <= start)
-      self._guarded("TensorBoard", lambda: self._open_tensorboard(workdir / "tensorboard", start))
+      for name in trackers:
+        self._guarded(TRACKERS[name].NAME, lambda name=name: self._open(name, workdir, start, described or {}))
       if self._console.is_terminal:
-        self._guarded("The progress bar", lambda: self._open_bar(start))
+        self._guarded(_BAR, lambda: self._open_bar(start))
 
-  def _open_tensorboard(self, folder: pathlib.Path, start: int) -> None:
+  def _open(self, name: str, workdir: pathlib.Path, start: int, described: Mapping[str, Any]) -> None:
+    kind = TRACKERS[name]
     try:
-      import tensorboardX
+      self._trackers[kind.NAME] = kind(workdir, start, described)
     except ImportError:
-      self.note("tensorboardX is not installed: the run is recorded in metrics.jsonl alone.")
-      return
-    self._tensorboard = tensorboardX.SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+      self.note(f"{kind.NAME} is not installed ({kind.INSTALL}): the run is recorded without it.")
 
   def _open_bar(self, start: int) -> None:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
@@ -111,7 +143,8 @@ class Tracker:
     if not self._active:
       return
     self.record(step, split, numbers)
-    self._guarded("TensorBoard", lambda: self._to_tensorboard(step, split, numbers))
+    for name, tracker in list(self._trackers.items()):
+      self._guarded(name, lambda tracker=tracker: tracker.log(step, split, numbers))
     shown = [f"{name} {numbers[name]:.4g}" for name in ("loss", self._headline) if name in numbers]
     if "clips_per_second" in numbers:
       shown.append(f"{numbers['clips_per_second']:.4g} clips/s")
@@ -119,16 +152,11 @@ class Tracker:
     if self._bar is None:
       self.note(f"step {step}/{self._steps}  {self._shown[split]}")
 
-  def _to_tensorboard(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
-    if self._tensorboard is not None:
-      for name, value in numbers.items():
-        self._tensorboard.add_scalar(f"{split}/{name}", value, step)
-
   def advance(self, step: int) -> None:
     """Moves the progress bar."""
     if self._bar is not None:
       shown = "  ".join(self._shown.values())
-      self._guarded("The progress bar", lambda: self._bar.update(self._task, completed=step, shown=shown))
+      self._guarded(_BAR, lambda: self._bar.update(self._task, completed=step, shown=shown))
 
   def note(self, text: str) -> None:
     """One line for the person who watches."""
@@ -140,9 +168,8 @@ class Tracker:
       action()
     except Exception as error:
       _log.warning("%s failed and is switched off; training and metrics.jsonl go on: %r", what, error)
-      if what == "TensorBoard":
-        self._tensorboard = None
-      else:
+      self._trackers.pop(what, None)
+      if what == _BAR:
         self._bar = None
 
   def __enter__(self) -> "Tracker":
@@ -150,8 +177,8 @@ class Tracker:
 
   def __exit__(self, *_) -> None:
     if self._bar is not None:
-      self._guarded("The progress bar", self._bar.stop)
-    if self._tensorboard is not None:
-      self._guarded("TensorBoard", self._tensorboard.close)
+      self._guarded(_BAR, self._bar.stop)
+    for name, tracker in list(self._trackers.items()):
+      self._guarded(name, tracker.close)
     if self._lines is not None:
       self._lines.close()

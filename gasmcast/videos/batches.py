@@ -22,6 +22,7 @@ from absl import flags
 
 from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Batch, Dataset, Example
+from gasmcast.videos.sampling import ClassOrder
 
 ERROR_LENGTH = 400
 _WORKER_BUFFER = 2  # finished batches that each worker process holds ready
@@ -51,32 +52,45 @@ class Loading(Protocol):
   """How batches are loaded: the fields of `videos.pipeline.DataConfig` that are about it."""
 
   global_batch: int
+  sampling: str
   workers: int
   threads: int
   prefetch: int
 
 
 def train_batches(
-  source: Source, loading: Loading, seed: int, *, process: int = 0, processes: int = 1, start_step: int = 0
+  source: Source,
+  loading: Loading,
+  seed: int,
+  *,
+  label: str | None = None,
+  process: int = 0,
+  processes: int = 1,
+  start_step: int = 0,
 ) -> Generator[Batch, None, None]:
   """Endless batches of shuffled, augmented examples: rows process * B to (process + 1) * B of each global batch.
 
   Each pass over the data set has another order, and a batch may hold the end of one pass and the beginning of the
-  next. `close()` the generator to end its workers and threads.
+  next. How often the classes come is `loading.sampling`. `close()` the generator to end its workers and threads.
 
   Args:
     seed: of the order and of all random choices.
+    label: whose classes `loading.sampling` is about; None for the first of the data set.
     process: index of this process.
     processes: that share the global batch.
     start_step: the first batch that comes is this one; steps before it cost nothing.
 
   Raises:
     ConfigError: the global batch can't be divided among the processes.
-    DataError: the data set is empty. An example that can't be read raises nothing, it comes with ok=False.
+    DataError: the data set is empty, or the sampling needs classes and an example has none. An example that can't be
+      read raises nothing, it comes with ok=False.
   """
   _check_division(source.dataset, loading, process, processes)
   # The global batch is divided after the random transform: Grain derives its draws from the position in the stream.
-  positions = grain.MapDataset.range(len(source.dataset.examples)).seed(seed).shuffle().repeat()
+  if loading.sampling == "uniform":
+    positions = grain.MapDataset.range(len(source.dataset.examples)).seed(seed).shuffle().repeat()
+  else:
+    positions = grain.MapDataset.source(ClassOrder(source.dataset, label, loading.sampling, seed)).seed(seed)
   return _batches(positions.random_map(_TrainingElement(source)), loading, process, processes, start_step)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -56,6 +57,8 @@ class DataConfig:
     size: side of the square frames in pixels.
     short_side: frames are shrunk to this shorter side as they are read, in training and evaluation; 0 keeps them.
     augmentation: of training clips.
+    sampling: how often each class comes in training (`videos.sampling`): "uniform", every example once an epoch;
+      "balanced", every class equally often; "square_root", as the square root of its number of examples.
     workers: processes that read; 0 reads in this process, where decoding runs beside Python anyway.
     threads: that read, each one whole batch at a time, in each worker or in this process.
     prefetch: batches that are made or kept ready at a time, at least one a thread, in each worker or in this process.
@@ -71,6 +74,7 @@ class DataConfig:
   size: int = 224
   short_side: int = 256
   augmentation: AugmentationConfig = AugmentationConfig()
+  sampling: Literal["uniform", "balanced", "square_root"] = "uniform"
   workers: int = 0
   threads: int = 2
   prefetch: int = 4

@@ -247,20 +247,21 @@ def corrupted_loads(tmp_path, name, count):
   return loaded, refused
 
 
-@pytest.mark.reliability
+@pytest.mark.reliability(18)
 @pytest.mark.parametrize("name", FORMATS)
-def test_corrupted_annotations_are_refused_by_our_errors_alone(tmp_path, name):
+def test_corrupted_annotations_are_refused_by_our_errors_alone(tmp_path, name, figure):
   loaded, refused = corrupted_loads(tmp_path, name, 25)
   assert loaded + refused == 25 and refused >= 10
+  figure(f"{name}: 25 corruptions, {refused} refused, {loaded} gave a data set that is right in itself")
 
 
 @pytest.mark.long
-@pytest.mark.reliability
+@pytest.mark.reliability(18)
 @pytest.mark.parametrize("name", FORMATS)
-def test_2000_corrupted_annotations_are_refused_by_our_errors_alone(tmp_path, name):
+def test_2000_corrupted_annotations_are_refused_by_our_errors_alone(tmp_path, name, figure):
   count = 2000 // len(FORMATS)
   loaded, refused = corrupted_loads(tmp_path, name, count)
-  print(f"{name}: {count} corruptions, {refused} refused, {loaded} gave a data set that is right in itself")
+  figure(f"{name}: {count} corruptions, {refused} refused, {loaded} gave a data set that is right in itself")
   assert loaded + refused == count
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gasmcast.core.errors import ConfigError
-from gasmcast.datasets.labels import flip_map
+from gasmcast.datasets.labels import flip_map, mirrored_pairs
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,20 @@ def test_a_direction_without_mirror_class_is_refused():
 def test_two_spellings_of_one_class_are_refused():
   with pytest.raises(ConfigError, match=r"'anticlockwise' mirrors to 'clockwise', which mirrors to 'counterclockwise'"):
     flip_map(["clockwise", "counterclockwise", "anticlockwise"])
+
+
+@pytest.mark.parametrize(
+  ("names", "expected"),
+  [
+    (["from left to right", "Waving", "From right to left"], ((0, 2),)),
+    (["pushing left", "Waving"], ()),  # no mirror image among the classes
+    (["clockwise", "anticlockwise", "counterclockwise"], ((0, 1), (0, 2))),  # any of its spellings
+    (["waving", "Waving", "leftover"], ()),
+    ([], ()),
+  ],
+)
+def test_mirrored_pairs_are_told_by_their_names_and_nothing_is_refused(names, expected):
+  assert mirrored_pairs(names) == expected
 
 
 def test_something_something_has_three_pairs(shared_data):

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 import typing
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -51,6 +53,11 @@ def _set(config: ConfigDict, field: str, value) -> None:
     ("model.motion.mode", "native", "the semantic stream has 8 frames and the motion stream 2 segments"),
     ("optim.warmup_steps", "9 steps", "warmup_steps = 9"),
     ("model.max_trainable", 1000, "max_trainable = 1,000"),
+    ("model.mixing.mixup", -1.0, "config.model.mixing.mixup = -1.0: it is the alpha of a Beta distribution"),
+    ("model.mixing.mixpu", 0.2, "config.model.mixing.mixpu is not a field; did you mean 'mixup'?"),
+    ("model.class_weights", "inverted", "config.model.class_weights = 'inverted' is not one of 'none', 'inverse'"),
+    ("model.class_weights_beta", 1.0, "config.model.class_weights_beta = 1.0: use 0 .* to below 1"),
+    ("data.sampling", "even", "config.data.sampling = 'even' is not one of 'uniform', 'balanced', 'square_root'"),
     ("generate.test", 3, "recipe.test = 3: a split needs a clip of each of the 12 classes"),
   ],
 )
@@ -72,6 +79,39 @@ def test_a_store_holds_features_of_frozen_backbones(tiny, make):
   tiny.data.store = "features"
   with pytest.raises(ConfigError, match="config.data.store = 'features' with config.model.semantic.trainable = True"):
     make(tiny)
+
+
+def test_stored_features_are_not_cut(tiny, make):
+  tiny.unlock()
+  tiny.data.store, tiny.model.mixing.cutmix = "features", 1.0
+  with pytest.raises(ConfigError, match="config.model.mixing.cutmix = 1.0 with config.data.store = 'features': a rect"):
+    make(tiny)
+
+
+def _training_set(pairs, classes=("up", "down", "to the left", "to the right")):
+  labels = (0, 0, 0, 1, 2)
+  examples = tuple(Example(str(i), f"{i}.webm", {"action": label}) for i, label in enumerate(labels))
+  return Dataset("set", "train", examples, {"action": classes}, "abc", pairs)
+
+
+def test_the_loss_counts_the_classes_of_the_training_set(tiny, make):
+  tiny.model.class_weights, tiny.model.label_smoothing = "inverse", 0.0
+  system = make(tiny).system(_training_set({}))
+  batch = {"action": np.array([0, 1]), "ok": np.ones(2, bool)}
+  loss, _ = system.loss({"logits": np.zeros((2, 4), np.float32)}, batch)
+  assert float(loss) == pytest.approx(math.log(4) * (5 / 9 + 5 / 3) / 2)  # 3 of 5 and 1 of 5 examples, 3 classes
+
+
+def test_directions_are_kept_apart_as_listed_and_as_named(tiny, make):
+  """Only with mixing are the pairs a part of what identifies the run."""
+  sets = (_training_set({"reversed in time": ((1, 0),)}), _training_set({}))
+  identities = {}
+  for alpha in (0.0, 0.2):
+    tiny.model.mixing.mixup = alpha
+    experiment, weights = make(tiny).with_weights()
+    identities[alpha] = [experiment.identity(train, train, weights) for train in sets]
+  assert identities[0.0][0] == identities[0.0][1]
+  assert [identity["kept_apart"] for identity in identities[0.2]] == [[[0, 1], [2, 3]], [[2, 3]]]
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_where_it_matters(tiny, make):

@@ -57,9 +57,9 @@ def expected(dataset, position):
   return {name: leaf[0] for name, leaf in extraction_workers.stand_in(frames[None]).items()}
 
 
-@pytest.mark.reliability
+@pytest.mark.reliability(8)
 @pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.long)])
-def test_workers_killed_at_random_instants_extract_what_a_clean_run_does(tmp_path, kills):
+def test_workers_killed_at_random_instants_extract_what_a_clean_run_does(tmp_path, kills, figure):
   frozen_clips.write_data(tmp_path / "data", {"train": 8 * kills})
   dataset = something_something.load(tmp_path / "data", "train")
   split = split_name(dataset)
@@ -74,7 +74,7 @@ def test_workers_killed_at_random_instants_extract_what_a_clean_run_does(tmp_pat
     np.testing.assert_array_equal(arrays["motion"], wanted["motion"])
     np.testing.assert_allclose(arrays["semantic"].astype(np.float32), wanted["semantic"], rtol=2**-8)
   lost, doubled = len(dataset.examples) - len(reader), len(reader) - len(set(reader.ids))
-  print(
+  figure(
     f"{kills} kills among 3 workers: {len(dataset.examples)} clips in {len(made) // 2 - 1} shards, "
     f"{lost} lost, {doubled} twice, all files byte for byte those of a clean run"
   )

@@ -65,6 +65,15 @@ def test_a_split_without_answers_is_predicted_clip_by_clip(trained, from_videos)
   assert "test: 3 clips, 1 could not be read; " in trained.console.export_text(clear=False)
 
 
+def test_a_split_without_answers_is_not_evaluated(trained):
+  config = copy.deepcopy(trained.raw)
+  config["evaluate"]["splits"] = ("test",)
+  experiment = Experiment(config, trained.workdir, "python launch/main.py", Console(quiet=True))
+  for step in (evaluate.check, evaluate.run):  # a data set that may still have to be made is not looked at by the check
+    with pytest.raises(DataError, match=r"3 of 3 examples of the split 'test' have no answers .*or run --job predict"):
+      step(experiment)
+
+
 def test_evaluation_of_stored_features_is_that_of_the_videos(trained, from_videos):
   with np.load(trained.workdir / "evaluation" / "validation.npz") as arrays:
     np.testing.assert_allclose(arrays["logits"], from_videos[1], atol=1e-5)

@@ -238,6 +238,19 @@ def test_streams_are_independent_at_the_start(variables, forward):
   assert np.abs(later).max() > 1e-3
 
 
+def test_normalised_input_makes_the_size_of_features_irrelevant():
+  """Tokens at 3 times + 1 and 10 times their values; what is normalised has no parameter more."""
+  changed = {}
+  for norm in (False, True):
+    network = network_of(input_norm=norm, **SHORT)
+    variables = drawn_variables(network, SEMANTIC, MOTION)
+    logits = jax.jit(lambda s, m, network=network, variables=variables: network.apply(variables, s, m)["logits"])
+    changed[norm] = np.abs(logits(3 * SEMANTIC + 1, 10 * MOTION) - logits(SEMANTIC, MOTION)).max()
+  assert changed[True] < 1e-4 < 1e-2 < changed[False]
+  plain, normalised = (abstract(network_of(input_norm=norm, **SHORT))[1] for norm in (False, True))
+  assert count_parameters(plain) == count_parameters(normalised)
+
+
 SYMMETRIC = {"relative_bias": "absolute", "time_embedding": False, "pooling": "mean", "graph_ffn_ratio": 0.0}
 
 

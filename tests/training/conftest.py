@@ -28,11 +28,12 @@ def mesh() -> jax.sharding.Mesh:
 def new_state() -> Callable[..., TrainState]:
   """A fresh state of the toy system; `mesh` defaults to all 8 devices."""
 
-  def create(system=None, mesh=None, sharding=None, pretrained=None) -> TrainState:
+  def create(system=None, mesh=None, sharding=None, pretrained=None, average=False) -> TrainState:
     tx, _ = make_optimizer(toy_system.config().optim, steps=12)
     batch = toy_system.batch_of(np.arange(8))
     mesh, sharding = mesh or make_mesh(), sharding or ShardingConfig()
-    return create_state(system or toy_system.ToySystem(), tx, jax.random.key(0), batch, mesh, sharding, pretrained)
+    system = system or toy_system.ToySystem()
+    return create_state(system, tx, jax.random.key(0), batch, mesh, sharding, pretrained, average)
 
   return create
 

@@ -36,7 +36,7 @@ def test_variables_are_what_the_system_made(new_state):
 
 
 def test_a_system_without_trainable_parameters_is_refused(new_state):
-  with pytest.raises(ConfigError, match=r"system.trainable freezes all 6 parameters.*at least one pattern"):
+  with pytest.raises(ConfigError, match="rules of the system freeze all 6 parameters.*at least one pattern"):
     new_state(ToySystem(trainable=((".*", False),)))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gasmcast.training.optim import OptimConfig, make_optimizer
 from gasmcast.training.sharding import ShardingConfig, make_mesh, shard_batch
-from gasmcast.training.state import fingerprint
+from gasmcast.training.state import fingerprint, place_scale
 from gasmcast.training.step import STREAMS, compile_eval_step, compile_train_step, step_rngs
 from tests.training.toy_system import ToySystem, batch_of, config, train_batches
 
@@ -122,6 +122,76 @@ def test_a_batch_without_a_readable_row_moves_nothing_and_is_no_numerical_failur
   assert metrics["finite"] and (metrics["rows"], metrics["failed"], metrics["not_ok"]) == (8, 8, 1.0)
 
 
+def test_the_average_follows_the_parameters_and_is_what_is_validated(system, new_state, mesh):
+  """By hand: update t keeps min(0.5, (1 + t) / (10 + t)) of the old average."""
+  state = new_state(average=True)
+  tx, schedule = make_optimizer(config(optim=OptimConfig(lr=0.1)).optim, steps=12)
+  step = compile_train_step(system, tx, schedule, 0, state, average_decay=0.5)
+  wanted = np.asarray(state.trainable["head/kernel"])
+  for update, kept in enumerate((0.1, 2 / 11, 3 / 12)):
+    state, _ = run_steps(state, step, mesh, 1, start=update)
+    wanted = kept * wanted + (1 - kept) * np.asarray(state.trainable["head/kernel"])
+    np.testing.assert_allclose(state.average["head/kernel"], wanted, rtol=1e-5, atol=1e-7)
+  assert np.abs(wanted - np.asarray(state.trainable["head/kernel"])).max() > 1e-3
+  before = fingerprint(state.average)
+  state, metrics = step(state, shard_batch(poisoned(), mesh))
+  assert not metrics["finite"] and fingerprint(state.average) == before
+
+  evaluate, batch = compile_eval_step(system, state), shard_batch(batch_of(np.arange(8)), mesh)
+  averaged, plain = (float(evaluate(one, batch)["loss"]) for one in (state, state.replace(average={})))
+  assert averaged != plain
+  assert float(evaluate(state.replace(trainable=state.average, average={}), batch)["loss"]) == averaged
+
+
+def test_the_average_keeps_no_more_than_it_is_told(system, new_state, mesh):
+  state = new_state(average=True)
+  tx, schedule = make_optimizer(config(optim=OptimConfig(lr=0.1)).optim, steps=12)
+  first = np.asarray(state.trainable["head/kernel"])
+  step = compile_train_step(system, tx, schedule, 0, state, average_decay=0.05)
+  state, _ = run_steps(state, step, mesh, 1)
+  wanted = 0.05 * first + 0.95 * np.asarray(state.trainable["head/kernel"])
+  np.testing.assert_allclose(state.average["head/kernel"], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_the_scale_of_the_learning_rate_scales_the_whole_update(system, new_state, mesh):
+  tx, schedule = make_optimizer(config(optim=OptimConfig(lr=0.1, weight_decay=0.5)).optim, steps=12)
+  moved, rates = [], []
+  for scale in (1.0, 0.25):
+    state = new_state()
+    before = np.asarray(state.trainable["head/kernel"])
+    step = compile_train_step(system, tx, schedule, 0, state)
+    state, (metrics,) = run_steps(state.replace(lr_scale=place_scale(scale, mesh)), step, mesh, 1)
+    moved.append(np.asarray(state.trainable["head/kernel"]) - before)
+    rates.append(float(metrics["lr"]))
+  np.testing.assert_allclose(moved[1], 0.25 * moved[0], rtol=1e-4, atol=1e-7)
+  np.testing.assert_allclose(rates, [0.1, 0.025], rtol=1e-6)
+
+
+class MixingSystem(ToySystem):
+  """Takes the rows in a random order, all but their index."""
+
+  def mix(self, batch, rng):
+    order = jax.random.permutation(rng, len(batch["index"]))
+    return {name: leaf if name == "index" else leaf[order] for name, leaf in batch.items()} | {"order": order}
+
+  def metrics(self, outputs, batch):
+    return {"order": batch["order"]} if "order" in batch else {}
+
+
+def test_a_step_works_on_the_mixed_batch_which_depends_on_the_step_alone(new_state):
+  """On 1 and on 8 devices, whole or after a step that was not taken."""
+  orders = {}
+  for name, mesh in (("one", one_device()), ("eight", make_mesh())):
+    system, state = MixingSystem(), new_state(mesh=mesh)
+    tx, schedule = make_optimizer(config().optim, steps=12)
+    step = compile_train_step(system, tx, schedule, 0, state)
+    _, history = run_steps(state, step, mesh, 2)
+    orders[name] = [metrics["sums"]["order"].tolist() for metrics in history]
+  assert orders["one"] == orders["eight"]
+  expected = [jax.random.permutation(step_rngs(0, jnp.array(step))["mixing"], 8).tolist() for step in (0, 1)]
+  assert orders["one"] == expected and expected[0] != expected[1]
+
+
 def test_streams_depend_on_name_step_and_seed_alone():
   draws = {
     (name, seed, step): int(jax.random.bits(step_rngs(seed, step)[name]))
@@ -129,7 +199,7 @@ def test_streams_depend_on_name_step_and_seed_alone():
     for seed in (0, 1)
     for step in (0, 1)
   }
-  assert len(set(draws.values())) == len(draws) == 4
+  assert len(set(draws.values())) == len(draws) == 8
   crc_of_dropout = 0x9289EFC9
   key = jax.random.fold_in(jax.random.fold_in(jax.random.key(1), crc_of_dropout), 0)
   assert draws["dropout", 1, 0] == int(jax.random.bits(key))

@@ -4,9 +4,12 @@ import io
 import json
 import logging
 import math
+import struct
+import time
 
-import tensorboardX
 from rich.console import Console
+from tensorboardX import record_writer
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from gasmcast.training.tracking import JsonLines, Tracker
 
@@ -55,7 +58,8 @@ def test_a_failing_tensorboard_is_reported_once_and_loses_no_line(tmp_path, monk
   def fail(*_, **__):
     raise ConnectionError("no route to the board")
 
-  monkeypatch.setattr(tensorboardX.SummaryWriter, "add_scalar", fail)
+  monkeypatch.setattr(record_writer.RecordWriter, "flush", fail)
+  monkeypatch.setattr("gasmcast.training.trackers._FLUSH_SECONDS", -1)
   with caplog.at_level(logging.WARNING), tracker(tmp_path) as tracked:
     tracked.log(1, "train", {"loss": 2.0})
     tracked.log(2, "train", {"loss": 1.0})
@@ -64,13 +68,25 @@ def test_a_failing_tensorboard_is_reported_once_and_loses_no_line(tmp_path, monk
   assert len(warnings) == 1 and "TensorBoard failed and is switched off" in warnings[0] and "no route" in warnings[0]
 
 
-def test_tensorboard_gets_the_numbers(tmp_path, monkeypatch):
-  added = []
-  monkeypatch.setattr(tensorboardX.SummaryWriter, "add_scalar", lambda _, *scalar: added.append(scalar))
-  with tracker(tmp_path) as tracked:
+def events(folder):
+  """All events in the files of TensorBoard: records of a length, its checksum, the event, its checksum."""
+  for path in folder.iterdir():
+    content = path.read_bytes()
+    while content:
+      (length,) = struct.unpack("<Q", content[:8])
+      yield Event.FromString(content[12 : 12 + length])
+      content = content[16 + length :]
+
+
+def test_tensorboard_gets_the_numbers_and_is_told_of_a_resume(tmp_path):
+  with tracker(tmp_path, start=2) as tracked:
     tracked.log(3, "validation", {"top1": 0.5, "loss": 2.0})
-  assert added == [("validation/top1", 0.5, 3), ("validation/loss", 2.0, 3)]
-  assert list((tmp_path / "tensorboard").iterdir())
+  found = list(events(tmp_path / "tensorboard"))
+  assert found[0].file_version == "brain.Event:2"
+  assert (found[1].step, found[1].session_log.status) == (3, SessionLog.START)
+  scalars = [(event.step, value.tag, value.simple_value) for event in found[2:] for value in event.summary.value]
+  assert scalars == [(3, "validation/top1", 0.5), (3, "validation/loss", 2.0)]
+  assert all(abs(event.wall_time - time.time()) < 60 for event in found[2:])
 
 
 def test_without_a_terminal_each_log_is_one_line(tmp_path):

@@ -3,6 +3,7 @@ statistics, dropout, rows that are not ok. Its batches are a function of the ste
 
 import dataclasses
 import io
+import json
 import pathlib
 from collections.abc import Iterator, Mapping
 
@@ -49,6 +50,9 @@ class ToySystem:
     logits, updated = Network().apply(variables, batch["vector"], train, rngs=rngs, mutable=mutable)
     return {"logits": logits}, dict(updated)
 
+  def mix(self, batch, rng):
+    return batch
+
   def loss(self, outputs, batch):
     losses = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], batch["action"])
     loss = jnp.sum(jnp.where(batch["ok"], losses, 0.0)) / jnp.maximum(jnp.sum(batch["ok"]), 1)
@@ -94,12 +98,22 @@ def config(**fields) -> TrainConfig:
 
 
 def train(
-  workdir: pathlib.Path, batches=train_batches, validation=validation_batches, identity=None, pretrained=None, **fields
+  workdir: pathlib.Path,
+  batches=train_batches,
+  validation=validation_batches,
+  identity=None,
+  pretrained=None,
+  system=None,
+  **fields,
 ) -> tuple[FitResult, str]:
   """`fit` of the toy system with these fields of the configuration: (result, what was printed)."""
-  console = Console(file=io.StringIO())
+  console, system = Console(file=io.StringIO()), ToySystem() if system is None else system
   identity = IDENTITY if identity is None else identity
-  result = fit(
-    ToySystem(), batches, validation, config(**fields), workdir, identity, pretrained=pretrained, console=console
-  )
+  result = fit(system, batches, validation, config(**fields), workdir, identity, pretrained=pretrained, console=console)
   return result, console.file.getvalue()
+
+
+def losses(workdir: pathlib.Path) -> list[float]:
+  """Of the logged train steps."""
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return [line["loss"] for line in lines if line["split"] == "train"]

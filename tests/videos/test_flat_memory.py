@@ -17,8 +17,7 @@ from gasmcast.videos.pipeline import AugmentationConfig, Clips, DataConfig
 
 # Clips, and MB of growth for each 1,000. Allocators give and take a megabyte, which few clips don't average out; a
 # leaked clip is 25 KB, so one leaked in ten would be 2.5.
-SHORT = pytest.param(2000, 2.0, marks=pytest.mark.reliability)
-LONG = pytest.param(20_000, 1.0, marks=[pytest.mark.reliability, pytest.mark.long])
+COUNTS = [(2000, 2.0), pytest.param(20_000, 1.0, marks=pytest.mark.long)]
 
 BATCH, WARM_UP, EVERY = 20, 1000, 100  # clips
 CONFIG = DataConfig(BATCH, frames=8, size=32, short_side=32, augmentation=AugmentationConfig(flip=0.0))
@@ -69,17 +68,25 @@ def in_a_process_of_its_own(function, *arguments):
     return pool.submit(function, *arguments).result()
 
 
-@pytest.mark.parametrize(("clips", "limit"), [SHORT, LONG])
-def test_evaluation_takes_no_more_memory_for_more_clips(dataset, clips, limit):
+@pytest.mark.reliability(21)
+@pytest.mark.parametrize(("clips", "limit"), COUNTS)
+def test_evaluation_takes_no_more_memory_for_more_clips(dataset, clips, limit, figure):
   growth, files, threads = in_a_process_of_its_own(watch_evaluation, dataset, clips)
   assert growth <= limit
   assert files <= 2 * CONFIG.threads  # the videos open at that moment
   assert threads <= 1
+  figure(
+    f"{clips:,} clips read for evaluation: {growth:.2f} MB for each 1,000, files vary by {files}, threads by {threads}"
+  )
 
 
-@pytest.mark.parametrize(("clips", "limit"), [SHORT, LONG])
-def test_training_with_a_cache_that_evicts_takes_no_more_memory_for_more_clips(dataset, clips, limit):
+@pytest.mark.reliability(21)
+@pytest.mark.parametrize(("clips", "limit"), COUNTS)
+def test_training_with_a_cache_that_evicts_takes_no_more_memory_for_more_clips(dataset, clips, limit, figure):
   growth, files, threads = in_a_process_of_its_own(watch_training, dataset, clips)
   assert growth <= limit
   assert files <= 2 * CONFIG.threads
   assert threads <= 1
+  figure(
+    f"{clips:,} clips read for training: {growth:.2f} MB for each 1,000, files vary by {files}, threads by {threads}"
+  )

@@ -70,21 +70,21 @@ def run_mutations(intact, folder, count):
       path.unlink()
   assert not wrong, wrong[:5]
   counts = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-  return kinds, f"hostile videos: {count} mutated: {counts}; none lost; slowest {slowest:.2f} s."
+  return kinds, f"{count} mutated videos: {counts}; none lost; slowest {slowest:.2f} s."
 
 
-@pytest.mark.reliability
-def test_50_mutated_videos_are_read_exactly_or_refused(intact, tmp_path):
+@pytest.mark.reliability(15)
+def test_50_mutated_videos_are_read_exactly_or_refused(intact, tmp_path, figure):
   kinds, figures = run_mutations(intact, tmp_path, 50)
-  print(figures)
+  figure(figures)
   assert kinds["refused"] > 10 and kinds["read with the exact number of frames"] > 5 and kinds.total() == 50
 
 
 @pytest.mark.long
-@pytest.mark.reliability
-def test_5000_mutated_videos_are_read_exactly_or_refused(intact, tmp_path):
+@pytest.mark.reliability(15)
+def test_5000_mutated_videos_are_read_exactly_or_refused(intact, tmp_path, figure):
   kinds, figures = run_mutations(intact, tmp_path, 5000)
-  print(figures)
+  figure(figures)
   assert kinds["refused"] > 1000 and kinds["read with the exact number of frames"] > 500 and kinds.total() == 5000
 
 
@@ -170,8 +170,8 @@ def bombs(folder, tiny, key_frame, write_video) -> dict[str, str]:
   return {**{name: str(folder / name) for name in names}, **{name: name for name in strange}}
 
 
-@pytest.mark.reliability
-def test_bombs_are_refused_within_two_seconds_and_300_mb(tiny, key_frame, tmp_path, write_video):
+@pytest.mark.reliability(16)
+def test_bombs_are_refused_within_two_seconds_and_300_mb(tiny, key_frame, tmp_path, write_video, figure):
   made = bombs(tmp_path, tiny, key_frame, write_video)
   stopped, slowest, largest = [], 0.0, 0
   with Isolated(hostile.judge_bomb, 1, Limits(2.0, MEMORY - CODE)) as pool:
@@ -182,8 +182,8 @@ def test_bombs_are_refused_within_two_seconds_and_300_mb(tiny, key_frame, tmp_pa
         continue
       assert outcome.value["refused"] or name == BIG_KEY_FRAMES, name
       slowest, largest = max(slowest, outcome.value["seconds"]), max(largest, outcome.value["bytes"])
-  print(
-    f"hostile videos: {len(made)} bombs, {len(made) - len(stopped)} within {slowest:.2f} s of a processor and "
+  figure(
+    f"{len(made)} bombs, {len(made) - len(stopped)} within {slowest:.2f} s of a processor and "
     f"{largest / 1e6:.0f} MB, {len(stopped)} stopped by the limits: {'; '.join(stopped)}."
   )
   assert largest <= MEMORY

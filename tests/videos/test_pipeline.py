@@ -128,6 +128,22 @@ def test_any_step_can_be_the_first(dataset, start):
   assert_equal(ours, take(train_batches(dataset, FULL, 1), start + 1)[-1])
 
 
+def test_a_balanced_order_is_the_same_for_any_process_worker_and_step(dataset):
+  """3, 2 and 2 examples of three classes; 7 places an epoch."""
+  config = dataclasses.replace(FULL, sampling="balanced")
+  whole = take(train_batches(dataset, config, 1), 7)
+  parts = [take(train_batches(dataset, config, 1, process=p, processes=2), 7) for p in range(2)]
+  working = dataclasses.replace(config, workers=2, threads=1, prefetch=1)
+  resumed = take(train_batches(dataset, working, 1, start_step=3), 4)
+  for step, batch in enumerate(whole):
+    assert_equal({key: np.concatenate([part[step][key] for part in parts]) for key in batch}, batch)
+    if step >= 3:
+      assert_equal(resumed[step - 3], batch)
+  index = np.concatenate([batch["index"] for batch in whole])
+  counts = np.array([np.bincount(epoch % 3, minlength=3) for epoch in index.reshape(4, 7)])
+  assert set(counts.ravel().tolist()) == {2, 3} and abs(counts.sum(0) - 28 / 3).max() < 1
+
+
 def test_the_cache_changes_nothing_and_spares_the_files(dataset, tmp_path):
   examples = []
   for example in dataset.examples:
@@ -201,6 +217,7 @@ def test_an_empty_split_is_refused(batches):
   [
     ({"global_batch": 0}, r"data.global_batch = 0: it must be at least 1"),
     ({"threads": 0}, r"data.threads = 0: it must be at least 1"),
+    ({"sampling": "balancd"}, r"data.sampling = 'balancd' is not one of 'uniform', 'balanced', 'square_root'"),
     ({"prefetch": 1}, r"data.prefetch = 1 is less than data.threads = 2.*use prefetch = 2 or more"),
     ({"cache_bytes": -1}, r"data.cache_bytes = -1: it must be at least 0"),
     ({"short_side": 100}, r"short_side = 100 is less than data.size = 224.*use 224 or more, or 0"),

@@ -48,6 +48,7 @@ def test_names_of_numpy_1_are_understood(tmp_path):
   np.testing.assert_array_equal(read_nested_arrays(tmp_path / "a.ckpt")["a"], np.ones(3))
 
 
+@pytest.mark.reliability(17)
 @pytest.mark.parametrize(
   ("content", "message"),
   [
@@ -58,11 +59,12 @@ def test_names_of_numpy_1_are_understood(tmp_path):
     ({"a": np.array([None, 1])}, "a is an array of object, not numbers"),
   ],
 )
-def test_anything_but_arrays_is_refused(tmp_path, monkeypatch, content, message):
+def test_anything_but_arrays_is_refused(tmp_path, monkeypatch, content, message, figure):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(WeightsError, match=message):
     read_nested_arrays(write(tmp_path / "a.ckpt", content))
   assert not (tmp_path / "was_run").exists()
+  figure("pickles of anything but arrays: refused with what they ask for, nothing run")
 
 
 def test_a_damaged_or_absent_pickle_is_told(tmp_path):

@@ -25,8 +25,9 @@ from gasmcast.datasets.dataset import require_labels
 from gasmcast.jobs import engines, records, train
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.search_command import trial_command
+from gasmcast.jobs.search_journal import import_optuna
 from gasmcast.jobs.search_plan import Plan
-from gasmcast.jobs.search_study import TRIALS, Study, import_optuna
+from gasmcast.jobs.search_study import TRIALS, Study
 from gasmcast.jobs.search_worker import work, work_in_process
 from gasmcast.reports import search as report
 from gasmcast.reports.theme import LIGHT, raster

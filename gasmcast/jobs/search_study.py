@@ -23,8 +23,16 @@ from types import ModuleType
 from typing import Any, Literal
 
 from gasmcast.core import disk, leases
-from gasmcast.core.errors import ConfigError, WorkdirError
+from gasmcast.core.errors import WorkdirError
 from gasmcast.core.rng import generator
+from gasmcast.jobs.search_journal import (
+  distribution,
+  import_optuna,
+  open_journal,
+  stored_value,
+  suggest,
+  value_of_stored,
+)
 from gasmcast.jobs.search_space import Range
 from gasmcast.reports.search import Trial
 
@@ -58,20 +66,6 @@ class Method:
   last: int
 
 
-def import_optuna() -> ModuleType:
-  """Optuna, quiet below warnings.
-
-  Raises:
-    ConfigError: it is not installed.
-  """
-  try:
-    import optuna
-  except ImportError as error:
-    raise ConfigError('job search needs Optuna, which is not installed: pip install "gasmcast[search]"') from error
-  optuna.logging.set_verbosity(optuna.logging.WARNING)
-  return optuna
-
-
 class Study:
   """The journal of a working directory.
 
@@ -87,20 +81,16 @@ class Study:
   def __init__(self, workdir: str | os.PathLike, ranges: Mapping[str, Range], method: Method):
     self.folder = pathlib.Path(workdir) / TRIALS
     self._optuna, self._method, self._ranges = import_optuna(), method, ranges
-    self._distributions = {name: self._distribution(one) for name, one in ranges.items()}
+    self._distributions = {name: distribution(one) for name, one in ranges.items()}
     self._journal = pathlib.Path(workdir) / JOURNAL
     with self._guarded():
       self.folder.mkdir(parents=True, exist_ok=True)
-      journal = self._optuna.storages.journal
-      lock = journal.JournalFileSymlinkLock(str(self._journal))
-      _mend(self._journal, lock)
-      storage = self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(self._journal), lock_obj=lock))
       self._study = self._optuna.create_study(
-        storage=storage,
+        storage=open_journal(self._journal),
         study_name="search",
         direction={"max": "maximize", "min": "minimize"}[method.mode],
         load_if_exists=True,
-        pruner=self._pruner(),
+        pruner=_pruner(self._optuna, method),
       )
 
   @contextlib.contextmanager
@@ -121,7 +111,7 @@ class Study:
     with self._guarded():
       for number, point in enumerate(points):
         origin = "config" if baseline and number == 0 else "known"
-        stored = {name: _stored(value, self._ranges[name]) for name, value in point.items()}
+        stored = {name: stored_value(value, self._ranges[name]) for name, value in point.items()}
         self._study.enqueue_trial(stored, {"origin": origin}, skip_if_exists=True)
 
   def trials(self) -> list[Trial]:
@@ -188,7 +178,7 @@ class Study:
     self._study.sampler = self._sampler(frozen.number)
     trial = self._optuna.trial.Trial(self._study, frozen._trial_id)  # Optuna has no public name for a running trial
     for one in self._ranges.values():
-      _suggest(trial, one)
+      suggest(trial, one)
     return Claim(self, trial, self._told(self._all()[frozen.number]), lease)
 
   def _all(self) -> list[Any]:
@@ -223,7 +213,9 @@ class Study:
       number=trial.number,
       state={"FAIL": "failed"}.get(trial.state.name, trial.state.name.lower()),
       origin=trial.user_attrs.get("origin", "sampler"),
-      values={name: _read(trial.params[name], one) for name, one in self._ranges.items() if name in trial.params},
+      values={
+        name: value_of_stored(trial.params[name], one) for name, one in self._ranges.items() if name in trial.params
+      },
       value=value,
       best_step=best_step,
       steps=max([outcome.get("steps", 0), *curve]),
@@ -236,22 +228,6 @@ class Study:
   def _sampler(self, number: int) -> Any:
     seed = int(generator(self._method.seed, "search", number).integers(2**32))
     return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=self._method.startup, constant_liar=True)
-
-  def _pruner(self) -> Any:
-    pruners, method = self._optuna.pruners, self._method
-    if method.pruner == "median":
-      return pruners.MedianPruner(n_startup_trials=method.pruner_startup, n_warmup_steps=method.first)
-    if method.pruner == "hyperband":
-      return pruners.HyperbandPruner(min(method.first, method.last), method.last)
-    return pruners.NopPruner()
-
-  def _distribution(self, one: Range) -> Any:
-    made = self._optuna.distributions
-    if one.kind == "choice":
-      return made.CategoricalDistribution([_stored(value, one) for value in one.values])
-    if one.kind == "int":
-      return made.IntDistribution(one.low, one.high, log=one.log, step=one.step or 1)
-    return made.FloatDistribution(one.low, one.high, log=one.log, step=one.step)
 
   @contextlib.contextmanager
   def _guarded(self) -> Iterator[None]:
@@ -345,46 +321,9 @@ def _held(lease: leases.Lease) -> Iterator[None]:
     lease.release()
 
 
-def _mend(journal: pathlib.Path, lock: Any) -> None:
-  """Removes a last line that a crash of the machine or a full disk cut off; the next one would be appended to it."""
-  if not journal.exists() or not _torn(journal):
-    return
-  lock.acquire()  # else the line of a worker that is just writing would be taken for one
-  try:
-    if _torn(journal):
-      with open(journal, "r+b") as file:
-        file.truncate(file.read().rfind(b"\n") + 1)
-        os.fsync(file.fileno())
-  finally:
-    lock.release()
-
-
-def _torn(journal: pathlib.Path) -> bool:
-  with open(journal, "rb") as file:
-    if file.seek(0, os.SEEK_END) == 0:
-      return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
-
-
-def _suggest(trial: Any, one: Range) -> None:
-  """Has the trial draw a value unless it has one."""
-  if one.kind == "choice":
-    trial.suggest_categorical(one.name, [_stored(value, one) for value in one.values])
-  elif one.kind == "int":
-    trial.suggest_int(one.name, one.low, one.high, step=one.step or 1, log=one.log)
-  else:
-    trial.suggest_float(one.name, one.low, one.high, step=one.step, log=one.log)
-
-
-def _stored(value: Any, one: Range) -> Any:
-  """A value as the journal holds it: of a choice that is neither a number nor a text, its representation."""
-  if one.kind == "choice" and not isinstance(value, bool | int | float | str | None):
-    return repr(value)
-  return value
-
-
-def _read(stored: Any, one: Range) -> Any:
-  if one.kind != "choice":
-    return float(f"{stored:.12g}") if one.kind == "float" and one.step else stored  # 0.3, not 0.30000000000000004
-  return next(value for value in one.values if _stored(value, one) == stored)
+def _pruner(optuna: ModuleType, method: Method) -> Any:
+  if method.pruner == "median":
+    return optuna.pruners.MedianPruner(n_startup_trials=method.pruner_startup, n_warmup_steps=method.first)
+  if method.pruner == "hyperband":
+    return optuna.pruners.HyperbandPruner(min(method.first, method.last), method.last)
+  return optuna.pruners.NopPruner()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from gasmcast.core import disk
 from gasmcast.core.config import difference
@@ -166,6 +167,8 @@ class Checkpoints:
         can be restored.
     """
     self.wait()
+    if jax.process_count() > 1:  # process 0 alone writes checksums.json; the others must not look before it is there
+      multihost_utils.sync_global_devices("saved")
     if which == "latest":
       candidates = self.steps()[::-1]
     else:

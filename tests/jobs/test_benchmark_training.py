@@ -22,7 +22,7 @@ from gasmcast.jobs import benchmark, benchmark_training_loop
 from gasmcast.jobs.benchmark import Benchmark
 from gasmcast.jobs.benchmark_training import parse_case
 from gasmcast.jobs.benchmark_training_fusion import Fusion, endless, margin
-from gasmcast.jobs.benchmark_training_loop import RunningLoop, overhead, spread, wait_until_saved
+from gasmcast.jobs.benchmark_training_loop import RunningLoop, gained, overhead, wait_until_saved
 from gasmcast.training.config import TrainConfig
 
 STEP = "step_efficient_float32"
@@ -224,15 +224,21 @@ def test_calls_that_can_not_be_paired_are_refused(make):
 
 
 def test_memory_files_and_threads_are_read_over_many_steps(make):
-  case, said = run(make(config_of("memory")))
+  given = config_of("memory")
+  case, said = run(make(given))
   growth, files, threads = case["readings"]
   assert case["sides"] == [] and growth["limit"] == 1000.0 and growth["met"]
-  assert (files["value"], threads["value"]) == (0, 0) and "MB more for each 1,000 steps: at most 1000" in said
+  assert (
+    files["limit"] == 0
+    and threads["limit"] == 2
+    and threads["value"] is not None
+    and "MB more for each 1,000 steps: at most 1000" in said
+  )
 
 
-def test_the_spread_of_a_number_over_time():
-  kept = [{"memory/files": 7.0}, {}, {"memory/files": 9.0}]
-  assert spread(kept, "memory/files") == 2.0 and spread(kept, "memory/threads") is None
+def test_what_came_after_the_first_count():
+  kept = [{"memory/files": 8.0}, {}, {"memory/files": 9.0}, {"memory/files": 7.0}]
+  assert gained(kept, "memory/files") == 1.0 and gained(kept, "memory/threads") is None
 
 
 def test_operations_of_a_step_by_hand(small):

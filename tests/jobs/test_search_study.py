@@ -15,8 +15,9 @@ optuna = pytest.importorskip("optuna", reason="searching needs Optuna (extra [se
 from gasmcast.core import leases  # noqa: E402
 from gasmcast.core.errors import ConfigError, WorkdirError  # noqa: E402
 from gasmcast.jobs import search_study  # noqa: E402
+from gasmcast.jobs.search_journal import import_optuna  # noqa: E402
 from gasmcast.jobs.search_space import Range  # noqa: E402
-from gasmcast.jobs.search_study import Study, import_optuna  # noqa: E402
+from gasmcast.jobs.search_study import Study  # noqa: E402
 from tests.jobs import search_workers  # noqa: E402
 from tests.jobs.search_workers import RANGES, method, search  # noqa: E402
 

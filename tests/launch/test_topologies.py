@@ -20,7 +20,7 @@ TOPOLOGIES = {  # processes, devices of each, fields
   "fsdp_processes": (2, 4, FSDP),
 }
 
-pytestmark = [pytest.mark.long, pytest.mark.reliability]
+pytestmark = pytest.mark.long
 
 
 def run(workdir, data, processes, devices, fields, job="train"):

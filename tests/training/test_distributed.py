@@ -182,7 +182,6 @@ def together(workdir, *arguments, own=((), ())):
   return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
 
 
-@pytest.mark.reliability
 def test_processes_that_fail_together_say_so_in_one_line_each_and_leave_together(tmp_path):
   for code, _, said in together(tmp_path / "run", "--job=train", "--config.model.variant=none"):
     assert code == 2 and said.startswith("error: config.model.variant = 'none' is not one of"), said
@@ -190,7 +189,6 @@ def test_processes_that_fail_together_say_so_in_one_line_each_and_leave_together
 
 
 @pytest.mark.long
-@pytest.mark.reliability
 def test_a_process_that_fails_alone_does_not_leave_the_other_waiting(tmp_path):
   data = tmp_path / "data"
   done = command_line("--workdir", str(tmp_path / "made"), "--job=generate", f"--config.data.root={data}")

@@ -222,17 +222,12 @@ class Pool(nn.Module):
 
 
 class Fusion(nn.Module):
-  """Semantic tokens [B, T, N, D] and motion segments [B, T, E] -> logits [B, C].
-
-  Raises:
-    ConfigError: a choice that is not written out here.
-  """
+  """Semantic tokens [B, T, N, D] and motion segments [B, T, E] -> logits [B, C]."""
 
   def __init__(
     self, config: FusionConfig, shapes: StreamShapes, classes: int, dtype: torch.dtype, explicit: bool = False
   ):
     super().__init__()
-    _require_known(config, shapes)
     block = GraphBlock if config.graph_width == "full" else BottleneckGraphBlock
     for stream in ("semantic", "motion"):
       graph = stream_graph(config, shapes, stream)
@@ -276,9 +271,14 @@ def _require_known(config: FusionConfig, shapes: StreamShapes) -> None:
 
 
 class TrainStep:
-  """The network and all that a train step of it needs. See `Peer`."""
+  """The network and all that a train step of it needs. See `Peer`.
+
+  Raises:
+    ConfigError: a choice of the fusion that is not written out here.
+  """
 
   def __init__(self, config: FusionConfig, shapes: StreamShapes, classes: int, platform: str):
+    _require_known(config, shapes)
     self._sizes, self._where = (config, shapes, classes), library.device(platform)
 
   def step_side(

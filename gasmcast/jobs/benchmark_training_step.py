@@ -104,24 +104,24 @@ class StepCase:
 
   def prepare(self, where: str, peers: Peers | None, platform: str) -> Prepared:
     """Ours in every way, then the peer."""
-    fusion, (batch,), drawn = self.fusion, self.fusion.batches(1), self.fusion.parameters()
-    ours = {name: _Step(fusion, self.optim, drawn, batch, **_WAYS[name]) for name in self.our_sides}
-    sides = [step.side(name) for name, step in ours.items()]
+    fusion, peer = self.fusion, None
     if peers is not None and self.peer:
       make: Callable[[FusionConfig, StreamShapes, int, str], Peer] = resolve(self.peer, f"{where}.peer")
       peer = make(fusion.config, fusion.shapes, fusion.classes, platform)
+    (batch,), drawn, theirs = fusion.batches(1), fusion.parameters(), []
+    for name in self.peer_sides if peer else ():
+      given = {key.removeprefix("fusion/"): leaf for key, leaf in drawn.items()}
       smoothing = fusion.system.config.label_smoothing
-      given = {name.removeprefix("fusion/"): leaf for name, leaf in drawn.items()}
-      for name in self.peer_sides:
-        side = peer.step_side(name, given, batch, LABEL, fusion.dtype, self.optim, smoothing)
-        sides.append(dataclasses.replace(side, arrays=_under_our_names(side.arrays)))
+      side = peer.step_side(name, given, batch, LABEL, fusion.dtype, self.optim, smoothing)
+      theirs.append(dataclasses.replace(side, arrays=_under_our_names(side.arrays)))
+    ours = {name: _Step(fusion, self.optim, drawn, batch, **_WAYS[name]) for name in self.our_sides}
     reference = None
     if fusion.dtype != "float32":  # every side is compared with float32, so that one sees which one rounds more
       exact = _Step(dataclasses.replace(fusion, dtype="float32"), self.optim, drawn, batch).side(_OURS)
       reference = exact.arrays(exact.call())
     operations, formula = fusion.cost
     return Prepared(
-      sides,
+      [*(step.side(name) for name, step in ours.items()), *theirs],
       f"train step of {fusion.described}; AdamW, clipping by the norm of the whole, label smoothing",
       operations,
       formula,

@@ -17,6 +17,9 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
 from gasmcast.core.config import require
@@ -146,7 +149,8 @@ def join(place: Place, connect_timeout: float = CONNECT_TIMEOUT, heartbeat_timeo
 
   Raises:
     ConfigError: the cluster does not say which process this is.
-    NotJoinedError: they have not all come in time, or process 0 can't listen at its address.
+    NotJoinedError: they have not all come in time, process 0 can't listen at its address, or the devices of different
+      processes can't exchange anything.
   """
   if place.process == 0 and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
     _require_free_port(place)
@@ -180,6 +184,28 @@ def join(place: Place, connect_timeout: float = CONNECT_TIMEOUT, heartbeat_timeo
       "command line: --distributed: neither Slurm (srun), Open MPI, Cloud TPU nor Kubernetes (which needs the package "
       f"kubernetes) says which process this is ({_one_line(error)}); give --coordinator, --processes and --process."
     ) from error
+  _exchange()
+
+
+def _exchange() -> None:
+  """One sum over all devices, while the processes are close in time: a network that lets none through is told of now.
+
+  On CPUs the first sum waits 30 seconds for all processes, later ones for as long as it takes: without this one, a
+  process that compiles a step 30 seconds longer than another would end the run.
+  """
+  devices = jax.devices()
+  mesh = Mesh(np.array(devices), ("all",))
+  ones = np.ones(len(devices), np.int32)
+  split = jax.make_array_from_callback(ones.shape, NamedSharding(mesh, PartitionSpec("all")), lambda i: ones[i])
+  try:
+    total = int(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(split))
+  except Exception as error:  # of many types, by backend
+    raise NotJoinedError(
+      f"All processes came, but their {len(devices)} devices can't exchange numbers ({_one_line(error)}); see whether "
+      "firewalls let all ports pass between the machines, and which network interface is used (NCCL_SOCKET_IFNAME)."
+    ) from error
+  if total != len(devices):
+    raise NotJoinedError(f"A sum of 1 over {len(devices)} devices gave {total}: the devices can't be trusted.")
 
 
 def _require_free_port(place: Place) -> None:

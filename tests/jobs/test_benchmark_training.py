@@ -126,11 +126,13 @@ def test_a_step_is_measured_beside_a_peer_that_makes_the_same_step(peers, make):
   assert (reading["value"], reading["limit"], reading["met"]) == (0, 0, True)
 
 
+@pytest.mark.long
 def test_a_peer_whose_update_is_one_percent_longer_ends_the_benchmark(peers, make):
   with pytest.raises(RuntimeError, match="wrong differs from the reference by .* in 'fusion/"):
     run(make(peers(config_of(STEP), "wrong")))
 
 
+@pytest.mark.long
 def test_ways_of_ours_that_need_less_memory_make_the_same_step(make):
   config = config_of("less_memory_float32")
   case, _ = run(make(config))
@@ -141,14 +143,15 @@ def test_ways_of_ours_that_need_less_memory_make_the_same_step(make):
 
 def test_memory_on_an_accelerator_is_the_plan_of_the_compiler(monkeypatch):
   values = config_of(STEP).cases[STEP].to_dict()
-  del values["platforms"]
-  case = parse_case(values, "case")
+  common = ("platforms", "schedule")  # which the job takes out
+  case = parse_case({name: value for name, value in values.items() if name not in common}, "case")
   monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
   (side,) = case.prepare("case", None, "gpu").sides
   logits = 8 * 4 * 4 * 16 * 16 * 4  # float32 of 8 clips of 4 frames, 4 heads, 16 x 16 tokens
   assert side.memory() > logits
 
 
+@pytest.mark.long
 def test_bfloat16_is_compared_with_float32(make):
   config = config_of(STEP)
   config.cases[STEP].fusion.dtype = "bfloat16"
@@ -157,6 +160,7 @@ def test_bfloat16_is_compared_with_float32(make):
   assert 1e-5 < ours["error"] < 0.1 and case["dtype"] == "bfloat16"
 
 
+@pytest.mark.long
 def test_the_loop_is_measured_beside_the_steps_that_it_makes(make):
   config = config_of("loop")
   config.cases.loop.target = {"against": "bare steps", "ratio": 1e-9}
@@ -223,6 +227,7 @@ def test_calls_that_can_not_be_paired_are_refused(make):
     prepared.readings()
 
 
+@pytest.mark.long
 def test_memory_files_and_threads_are_read_over_many_steps(make):
   given = config_of("memory")
   case, said = run(make(given))

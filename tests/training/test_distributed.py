@@ -201,6 +201,32 @@ def test_a_process_that_fails_alone_does_not_leave_the_other_waiting(tmp_path):
   assert not list((tmp_path / "run").glob("checkpoints/*/checksums.json"))
 
 
+LATE = """
+import sys, time
+import jax, jax.numpy as jnp, numpy as np
+from gasmcast.training.distributed import join, leave, Place
+from gasmcast.training.sharding import make_mesh, replicated, shard_batch
+process = int(sys.argv[1])
+join(Place(sys.argv[2], 2, process), 120)
+mesh = make_mesh()
+rows = shard_batch({"x": np.arange(2.0) + 2 * process}, mesh)["x"]
+time.sleep(40 * process)
+print(float(jax.jit(lambda x: jnp.sum(x * x), out_shardings=replicated(mesh))(rows)))
+leave()
+"""
+
+
+@pytest.mark.long
+def test_a_process_may_come_late_to_its_first_step():
+  """Compiling takes longer on one machine than on another; Gloo alone would wait 30 s."""
+  address = f"127.0.0.1:{portpicker.pick_unused_port()}"
+  environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+  options = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "text": True}
+  started = [subprocess.Popen([sys.executable, "-c", LATE, str(number), address], **options) for number in range(2)]
+  said = [process.communicate(timeout=300)[0].splitlines()[-1] for process in started]
+  assert said == ["14.0", "14.0"]  # 0 + 1 + 4 + 9
+
+
 def test_jobs_that_several_processes_do_as_one():
   table.require_distributed("generate,train,evaluate,predict,report")
   message = r"--job extract is not done by several processes as one \(those are generate, train.*docs/clusters\.md"

@@ -198,14 +198,12 @@ def _exchange() -> None:
   ones = np.ones(len(devices), np.int32)
   split = jax.make_array_from_callback(ones.shape, NamedSharding(mesh, PartitionSpec("all")), lambda i: ones[i])
   try:
-    total = int(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(split))
+    jax.block_until_ready(jax.jit(jnp.sum, out_shardings=NamedSharding(mesh, PartitionSpec()))(split))
   except Exception as error:  # of many types, by backend
     raise NotJoinedError(
       f"All processes came, but their {len(devices)} devices can't exchange numbers ({_one_line(error)}); see whether "
       "firewalls let all ports pass between the machines, and which network interface is used (NCCL_SOCKET_IFNAME)."
     ) from error
-  if total != len(devices):
-    raise NotJoinedError(f"A sum of 1 over {len(devices)} devices gave {total}: the devices can't be trusted.")
 
 
 def _require_free_port(place: Place) -> None:

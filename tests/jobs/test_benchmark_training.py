@@ -141,6 +141,7 @@ def test_ways_of_ours_that_need_less_memory_make_the_same_step(make):
   assert len(case["readings"]) == 3
 
 
+@pytest.mark.long
 def test_memory_on_an_accelerator_is_the_plan_of_the_compiler(monkeypatch):
   values = config_of(STEP).cases[STEP].to_dict()
   common = ("platforms", "schedule")  # which the job takes out

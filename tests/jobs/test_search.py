@@ -17,8 +17,6 @@ import jax
 import jax.extend.backend
 import pytest
 
-pytest.importorskip("optuna", reason="searching needs Optuna (extra [search])")
-
 from gasmcast.core import leases
 from gasmcast.core.config import parse
 from gasmcast.core.errors import ConfigError, Stopped, TrainingError, WorkdirError

@@ -10,16 +10,14 @@ import time
 
 import pytest
 
-optuna = pytest.importorskip("optuna", reason="searching needs Optuna (extra [search])")
-
-from gasmcast.core import leases  # noqa: E402
-from gasmcast.core.errors import ConfigError, WorkdirError  # noqa: E402
-from gasmcast.jobs import search_study  # noqa: E402
-from gasmcast.jobs.search_journal import import_optuna  # noqa: E402
-from gasmcast.jobs.search_space import Range  # noqa: E402
-from gasmcast.jobs.search_study import Study  # noqa: E402
-from tests.jobs import search_workers  # noqa: E402
-from tests.jobs.search_workers import RANGES, method, search  # noqa: E402
+from gasmcast.core import leases
+from gasmcast.core.errors import ConfigError, WorkdirError
+from gasmcast.jobs import search_study
+from gasmcast.jobs.search_journal import import_optuna
+from gasmcast.jobs.search_space import Range
+from gasmcast.jobs.search_study import Study
+from tests.jobs import search_workers
+from tests.jobs.search_workers import RANGES, method, search
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 OWN = {"model.width": 3, "optim.lr": 1e-3, "optim.name": (1, 2)}

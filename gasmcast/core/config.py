@@ -58,6 +58,19 @@ def parse(cls: type[T], values: Mapping[str, Any] | ml_collections.ConfigDict, w
     raise ConfigError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
 
 
+def parse_kind(kinds: Mapping[str, type], values: Mapping[str, Any], where: str) -> Any:
+  """As `parse`, of the class that the field "kind" of `values` names among `kinds`.
+
+  Raises:
+    ConfigError: there is no such kind, or what `parse` refuses.
+  """
+  fields = dict(values)
+  kind = fields.pop("kind", None)
+  if kind not in kinds:
+    raise ConfigError(f"{where}.kind = {kind!r} can't be; use one of {', '.join(kinds)}.")
+  return parse(kinds[kind], fields, where)
+
+
 def _is_mapping(value: Any) -> bool:
   return isinstance(value, (Mapping, ml_collections.ConfigDict))  # a ConfigDict is not registered as a Mapping
 

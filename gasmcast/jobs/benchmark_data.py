@@ -4,11 +4,10 @@ Every kind of case is a dataclass of `KINDS` with a method `prepare`. A peer is 
 its library when it is first called; where that fails the table says why in the place of times.
 """
 
-from collections.abc import Mapping
+import functools
 from typing import Any
 
-from gasmcast.core.config import parse
-from gasmcast.core.errors import ConfigError
+from gasmcast.core.config import parse_kind
 from gasmcast.jobs import records
 from gasmcast.jobs.benchmark import Prepared
 from gasmcast.jobs.benchmark_extraction import ExtractionCase
@@ -28,18 +27,7 @@ KINDS = {
   "extraction": ExtractionCase,
 }
 
-
-def parse_case(values: Mapping[str, Any], where: str) -> Any:
-  """A case of the kind that it names.
-
-  Raises:
-    ConfigError: there is no such kind, or a field is unknown or can't be.
-  """
-  fields = dict(values)
-  kind = fields.pop("kind", None)
-  if kind not in KINDS:
-    raise ConfigError(f"{where}.kind = {kind!r} is no kind of case; use one of {', '.join(KINDS)}.")
-  return parse(KINDS[kind], fields, where)
+parse_case = functools.partial(parse_kind, KINDS)
 
 
 def versions() -> dict[str, str]:

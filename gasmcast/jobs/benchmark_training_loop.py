@@ -24,7 +24,6 @@ from rich.console import Console
 
 from gasmcast.core.config import require
 from gasmcast.core.memory import Monitor
-from gasmcast.core.rng import stream_id
 from gasmcast.core.timing import Side
 from gasmcast.core.types import Batch
 from gasmcast.jobs.benchmark import Prepared
@@ -35,9 +34,9 @@ from gasmcast.reports.benchmark import Reading
 from gasmcast.training.checkpoint import CHECKSUMS
 from gasmcast.training.config import TrainConfig
 from gasmcast.training.loop import fit
-from gasmcast.training.optim import OptimConfig, make_optimizer
+from gasmcast.training.optim import OptimConfig
 from gasmcast.training.sharding import make_mesh, shard_batch
-from gasmcast.training.state import create_state
+from gasmcast.training.start import begin
 from gasmcast.training.step import compile_train_step
 
 _NEVER = 10**9
@@ -222,9 +221,8 @@ class BareSteps:
   """The compiled step in a loop with nothing around it, from the state that `fit` begins with."""
 
   def __init__(self, fusion: Fusion, config: TrainConfig, batches: Sequence[Batch]):
-    mesh, (tx, schedule) = make_mesh(), make_optimizer(config.optim, config.steps)
-    rng = jax.random.fold_in(jax.random.key(config.seed), stream_id("init"))
-    self._state = create_state(fusion.system, tx, rng, batches[0], mesh, config.sharding, optim=config.optim)
+    mesh = make_mesh()
+    self._state, tx, schedule = begin(fusion.system, config, batches[0], mesh)
     self._compiled = compile_train_step(fusion.system, tx, schedule, config.seed, self._state)
     self._batches = endless([shard_batch(batch, mesh) for batch in batches], 0)
     self._log_every, self._step = config.log_every, 0

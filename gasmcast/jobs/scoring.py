@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from gasmcast.core.config import require
 from gasmcast.core.errors import DataError, WeightsError, WorkdirError
-from gasmcast.core.rng import stream_id
 from gasmcast.core.rules import flatten, unflatten
 from gasmcast.core.types import Batch, Dataset, PyTree
 from gasmcast.jobs import extraction
@@ -20,9 +19,9 @@ from gasmcast.metrics.sums import merge
 from gasmcast.systems.gasmcast import GasmCastSystem, Pretrained
 from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.data_errors import DataErrors
-from gasmcast.training.optim import make_optimizer
 from gasmcast.training.sharding import replicated, shard_batch
-from gasmcast.training.state import TrainState, averaged, create_state, fingerprint, variables
+from gasmcast.training.start import begin
+from gasmcast.training.state import TrainState, averaged, fingerprint, variables
 from gasmcast.training.step import batch_sums
 from gasmcast.videos.batches import Source, evaluation_batches
 
@@ -147,12 +146,8 @@ def everywhere(x: Any) -> np.ndarray:
 
 def _restore(experiment: Experiment, system: GasmCastSystem, train: Dataset, pretrained: Pretrained) -> TrainState:
   config = experiment.train_config(train)
-  tx, _ = make_optimizer(config.optim, config.steps)
-  rng = jax.random.fold_in(jax.random.key(experiment.seed), stream_id("init"))
   batch = experiment.example_batch(experiment.data.global_batch)
-  averaging = config.average_decay > 0
-  placed = (experiment.mesh, config.sharding)
-  target = create_state(system, tx, rng, batch, *placed, pretrained.variables, averaging, config.optim)
+  target, _, _ = begin(system, config, batch, experiment.mesh, pretrained.variables)
   identity = experiment.identity(train, experiment.dataset("validation"), pretrained)
   identity |= {"train": config.identity(), "frozen": fingerprint(target.frozen)}
   with Checkpoints(experiment.workdir / "checkpoints") as checkpoints:

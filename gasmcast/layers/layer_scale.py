@@ -1,5 +1,6 @@
 """LayerScale. Touvron et al., "Going Deeper with Image Transformers" (2021), section 2.1."""
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
@@ -12,4 +13,5 @@ class LayerScale(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
     scale = self.param("scale", nn.initializers.constant(self.initial), (x.shape[-1],))
-    return x * scale.astype(x.dtype)
+    y = x.astype(jnp.float32) * scale  # in float32, so that the gradient of `scale` is summed in it
+    return y.astype(x.dtype)

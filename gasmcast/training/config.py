@@ -68,28 +68,29 @@ class TrainConfig:
   def __post_init__(self):
     for name in ("steps", "log_every", "validate_every", "checkpoint_every", "max_non_finite"):
       value = getattr(self, name)
-      require(value >= 1, f"train.{name} = {value}: it counts steps; use 1 or more.")
-    require(self.accumulate >= 1, f"train.accumulate = {self.accumulate}: it counts parts; use 1 or more.")
+      require(value >= 1, f"config.train.{name} = {value}: it counts steps; use 1 or more.")
+    require(self.accumulate >= 1, f"config.train.accumulate = {self.accumulate}: it counts parts; use 1 or more.")
     require(
       0 <= self.average_decay < 1,
-      f"train.average_decay = {self.average_decay}: it is the share of the old average that is kept; use 0 for no "
-      "average, or up to below 1.",
+      f"config.train.average_decay = {self.average_decay}: it is the share of the old average that is kept; use 0 for "
+      "no average, or up to below 1.",
     )
     require(
       self.max_rollbacks >= 0,
-      f"train.max_rollbacks = {self.max_rollbacks} is negative; use 0 for none, or a number of times.",
+      f"config.train.max_rollbacks = {self.max_rollbacks} is negative; use 0 for none, or a number of times.",
     )
     require(
       self.watchdog >= 0,
-      f"train.watchdog = {self.watchdog:g} is negative; use 0 to switch it off, or seconds without any progress.",
+      f"config.train.watchdog = {self.watchdog:g} is negative; use 0 to switch it off, or seconds without "
+      "any progress.",
     )
     require(
       self.patience >= 0,
-      f"train.patience = {self.patience} is negative; use 0 to train to the end, or a number of validations.",
+      f"config.train.patience = {self.patience} is negative; use 0 to train to the end, or a number of validations.",
     )
     require(
       0 <= self.max_error_share <= 1,
-      f"train.max_error_share = {self.max_error_share} is no share; use a number from 0 to 1.",
+      f"config.train.max_error_share = {self.max_error_share} is no share; use a number from 0 to 1.",
     )
     unknown = [name for name in self.trackers if name not in TRACKERS]
     require(

@@ -3,6 +3,8 @@
 Rows that only fill up a batch are not ok and add nothing; sums are merged on the host in float64 and divided once.
 """
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -11,8 +13,12 @@ from jax.sharding import Mesh
 from gasmcast.core.errors import DataError
 from gasmcast.core.types import Batch, PyTree, System
 from gasmcast.metrics.sums import merge
+from gasmcast.training.data_errors import DataErrors
+from gasmcast.training.feed import closing
 from gasmcast.training.sharding import shard_batch
 from gasmcast.training.state import TrainState
+from gasmcast.training.termination import Termination
+from gasmcast.training.watchdog import Watchdog
 
 
 def evaluate(
@@ -54,3 +60,33 @@ def summarize(system: System, sums: PyTree) -> dict[str, float]:
     raise DataError("The evaluation met no readable example; data_errors.jsonl gives the reasons.")
   scores = {name: float(value) for name, value in system.summarize(sums["metrics"]).items()}
   return {"loss": float(sums["loss"] / sums["rows"]), **scores}
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+  """The validation of a run: of its states over the whole split, with errors listed, left when it is told to stop.
+
+  Attributes:
+    step: a compiled `eval_step`.
+    batches: -> those of the split, the last filled up with rows of index -1.
+  """
+
+  system: System
+  step: Callable[[TrainState, PyTree], PyTree]
+  batches: Callable[[], Iterator[Batch]]
+  mesh: Mesh
+  errors: DataErrors
+  watchdog: Watchdog
+  termination: Termination
+
+  def __call__(self, state: TrainState, step: int, limit: int | None = None) -> dict[str, float] | None:
+    """Its numbers, of the first `limit` batches; None if the run was told to stop meanwhile."""
+
+    def interrupted() -> bool:
+      self.watchdog.at("validating", step)
+      return self.termination.requested()
+
+    with closing(self.batches()) as batches:
+      stripped = (self.errors.strip(batch, "validation", step) for batch in itertools.islice(batches, limit))
+      sums = evaluate(self.step, state, stripped, self.mesh, interrupted)
+    return None if sums is None else summarize(self.system, sums)

@@ -31,8 +31,8 @@ def require_finite(state: TrainState) -> None:
     named = ", ".join(wrong[:_NAMED]) + (", ..." if len(wrong) > _NAMED else "")
     raise NonFinite(
       f"{len(wrong)} of the {len(finite)} arrays of the state after step {int(state.step)} are not finite: {named}. It "
-      "is not saved. Look at the weights and data that lead there, or lower optim.lr; train.non_finite = 'rollback' "
-      "goes back to the checkpoint before."
+      "is not saved. Look at the weights and data that lead there, or lower config.optim.lr; "
+      "config.train.non_finite = 'rollback' goes back to the checkpoint before."
     )
 
 

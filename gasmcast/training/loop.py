@@ -12,75 +12,36 @@ what the uninterrupted run did.
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
 
 from gasmcast.core.config import parse, require, to_dict
-from gasmcast.core.errors import ConfigError, TrainingError
-from gasmcast.core.rng import stream_id
 from gasmcast.core.types import Batch, PyTree, System
 from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.config import TrainConfig
 from gasmcast.training.data_errors import DataErrors
-from gasmcast.training.evaluation import evaluate, summarize
+from gasmcast.training.evaluation import Validation
+from gasmcast.training.feed import Feed, first_batch
 from gasmcast.training.finite import NonFinite
 from gasmcast.training.lock import WorkdirLock
-from gasmcast.training.monitor import Counts, Monitor
-from gasmcast.training.optim import make_optimizer
-from gasmcast.training.plateau import Plateau
+from gasmcast.training.monitor import Monitor
 from gasmcast.training.profiling import Profiler
+from gasmcast.training.progress import OVER, FitResult, Progress, result_of, status_of
 from gasmcast.training.recovery import Recovery, roll_back
 from gasmcast.training.selection import Selection
-from gasmcast.training.sharding import make_mesh, shard_batch
-from gasmcast.training.state import TrainState, create_state, fingerprint, place_scale
-from gasmcast.training.step import compile_eval_step, compile_train_step
+from gasmcast.training.sharding import make_mesh
+from gasmcast.training.start import begin
+from gasmcast.training.state import TrainState, fingerprint, place_scale
+from gasmcast.training.step import CompiledStep, compile_eval_step, compile_train_step
 from gasmcast.training.termination import Termination
 from gasmcast.training.tracking import Tracker
 from gasmcast.training.watchdog import Watchdog
-
-
-@dataclasses.dataclass(frozen=True)
-class FitResult:
-  """How a run ended.
-
-  Attributes:
-    status: "finished" (all steps), "patience" (early stopping) or "terminated" (SIGTERM; the same command resumes).
-    steps: updates tried so far.
-    best_step, best_value: of the best validation; None before the first.
-    message: the same in one sentence.
-  """
-
-  status: Literal["finished", "patience", "terminated"]
-  steps: int
-  best_step: int | None
-  best_value: float | None
-  message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-  """What the host knows of a run beside its state. Travels in every checkpoint.
-
-  Attributes:
-    status: as in `FitResult`, "" while the run goes on.
-    counts, selection, plateau: sums over its steps, the outcome of its validations, and what the schedule "plateau" has
-      made of them.
-    recovery: where it goes back to when it has to.
-  """
-
-  status: str = ""
-  counts: Counts = dataclasses.field(default_factory=Counts)
-  selection: Selection = dataclasses.field(default_factory=Selection)
-  plateau: Plateau = dataclasses.field(default_factory=Plateau)
-  recovery: Recovery = dataclasses.field(default_factory=Recovery)
 
 
 def fit(
@@ -116,138 +77,50 @@ def fit(
   """
   workdir = pathlib.Path(workdir)
   with contextlib.ExitStack() as stack:
-    # 1. Devices, optimiser, state, steps.
     lock = stack.enter_context(WorkdirLock(workdir))
     watchdog = stack.enter_context(Watchdog(config.watchdog, workdir))
     termination = stack.enter_context(Termination())
     errors = stack.enter_context(DataErrors(workdir))
+
+    # 1. Devices, optimiser, state, steps.
     mesh = make_mesh(config.sharding.model)
-    tx, schedule = make_optimizer(config.optim, config.steps)
-    rng = jax.random.fold_in(jax.random.key(config.seed), stream_id("init"))
-    example = errors.strip(_first(train_batches), "train", 1)
-    _check_parts(example, mesh, config.accumulate)
-    averaging = config.average_decay > 0
-    state = create_state(system, tx, rng, example, mesh, config.sharding, pretrained, averaging, config.optim)
-    options = {"accumulate": config.accumulate, "average_decay": config.average_decay}
-    train = compile_train_step(system, tx, schedule, config.seed, state, **options)
+    example = errors.strip(first_batch(train_batches), "train", 1)
+    state, train = _compile(system, config, mesh, example, pretrained)
     evaluation = compile_eval_step(system, state)
     identity = {**to_dict(identity), "train": config.identity(), "frozen": fingerprint(state.frozen)}
 
-    # 2. Resume, or try one validation batch.
+    # 2. Resume.
     checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
     state, progress, notes = _resume(checkpoints, state, identity)
     accepted()
-    selection, plateau, recovery = progress.selection, progress.plateau, progress.recovery
-    step = start = int(state.step)
+    start = int(state.step)
     shown = (config.steps, config.best_metric, console, config.trackers, identity)
     tracker = stack.enter_context(Tracker(workdir, start, *shown))
     for note in filter(None, (lock.note, *notes)):
       tracker.note(note)
-    if progress.status in ("finished", "patience"):
+    if progress.status in OVER:
       return _end(progress, start, config, tracker)
+
+    # 3. Batches from the step reached.
     monitor = Monitor(system, tracker, config, progress.counts, tuple(state.trainable))
+    feed = stack.enter_context(Feed(train_batches, config.steps, mesh, errors, watchdog, monitor.meter))
     profiler = stack.enter_context(Profiler(config.profile, workdir / "profile", tracker.note))
 
-    def interrupted() -> bool:
-      watchdog.at("validating", step)
-      return termination.requested()
-
-    def validate(state: TrainState, step: int, limit: int | None = None) -> dict[str, float] | None:
-      with _closing(validation_batches()) as batches:
-        stripped = (errors.strip(batch, "validation", step) for batch in itertools.islice(batches, limit))
-        sums = evaluate(evaluation, state, stripped, mesh, interrupted)
-      return None if sums is None else summarize(system, sums)
-
-    if start == 0 and (numbers := validate(state, 0, limit=1)) and config.best_metric not in numbers:
-      raise ConfigError(
-        f"train.best_metric = {config.best_metric!r} is no number of the validation; use one of {', '.join(numbers)}."
-      )
-
-    def save(state: TrainState, status: str, recovery: Recovery) -> None:
-      watchdog.at("saving", step)
-      lock.require_held()
-      progress = Progress(status, monitor.counts, selection, plateau, recovery)
-      meta = {"identity": identity, "progress": to_dict(progress)}
-      with monitor.meter.apart("checkpoint"):
-        checkpoints.save(state, meta, selection.best_step, recovery.good_step)
-
-    # 3. Batches from the step reached; the next one is always on its way to the device.
-    feed = stack.enter_context(contextlib.ExitStack())
-    batches = feed.enter_context(_closing(train_batches(start)))
-
-    def load(step: int, running: jax.Array | None = None) -> tuple[np.ndarray, dict[str, jax.Array]]:
-      with monitor.meter.waiting(running), watchdog.loading(step):
-        batch = next(batches, None)
-      if batch is None:
-        raise TrainingError(
-          f"The training data ended before step {step} of {config.steps}; they must repeat without end."
-        )
-      return np.asarray(batch["index"]), shard_batch(errors.strip(batch, "train", step), mesh)
-
-    # 4. The loop. What is not finite may lead back to an earlier state, but never to earlier data.
-    saved = None if config.non_finite == "rollback" and recovery.good_step is None else (start, selection)
-    ahead = load(step + 1) if step < config.steps else None
-    monitor.begin(train, state, ahead[1] if ahead else None)
-    while True:
-      try:
-        if step > selection.validated_at and (step % config.validate_every == 0 or step == config.steps):
-          monitor.flush()
-          with monitor.meter.apart("validation"):
-            numbers = validate(state, step)
-          if numbers is not None:  # None: told to stop; the resumed run validates this step
-            selection = selection.after(step, numbers[config.best_metric], config.best_mode)
-            if config.optim.schedule == "plateau":
-              state, plateau = _lower(state, plateau, numbers[config.best_metric], config, tracker)
-            tracker.log(step, "validation", numbers)
-            validated(step, numbers)
-
-        status = _status(step, selection, config, told=termination.requested())
-        regular = step == selection.best_step or step % config.checkpoint_every == 0
-        if (status or regular) and (step, selection) != saved:
-          monitor.flush()
-          good = regular and not monitor.counts.non_finite
-          after = dataclasses.replace(recovery, good_step=step) if good else recovery
-          save(state, status, after)
-          recovery = after
-          saved = (step, selection)
-        if status:
-          checkpoints.wait()
-          return _end(Progress(status, selection=selection), step, config, tracker)
-
-        watchdog.at("training", step + 1)
-        index, batch = ahead
-        profiler.before(step + 1)
-        state, metrics = monitor.run(step + 1, train, state, batch)
-        step += 1
-        profiler.after(step, metrics["loss"])
-        ahead = load(step + 1, metrics["loss"]) if step < config.steps else None
-        monitor.push(step, index, metrics)
-      except NonFinite as error:
-        if config.non_finite != "rollback":
-          raise
-        step = step if monitor.last is None else monitor.last  # nothing is known yet of the step that runs
-        state, recovery, note = roll_back(error, state, step, recovery, config.max_rollbacks, checkpoints, identity)
-        tracker.record(step, "rollback", {"rollbacks": recovery.rollbacks})
-        tracker.note(note)
-        monitor.forget_row()
-        save(state, "", recovery)
-        saved = (step, selection)
-        feed.close()
-        batches = feed.enter_context(_closing(train_batches(step)))
-        ahead = load(step + 1) if step < config.steps else None
+    # 4. The loop.
+    validation = Validation(system, evaluation, validation_batches, mesh, errors, watchdog, termination)
+    saving = _Saving(checkpoints, identity, lock, watchdog, monitor)
+    services = (validation, saving, feed, monitor, tracker, profiler, termination)
+    return _Run(config, train, *services, validated, state, progress).to_the_end()
 
 
-def _lower(
-  state: TrainState, plateau: Plateau, value: float, config: TrainConfig, tracker: Tracker
-) -> tuple[TrainState, Plateau]:
-  """Both after one more validation of the schedule "plateau"."""
-  after = plateau.after(value, config.best_mode, config.optim.plateau)
-  if after.scale == plateau.scale:
-    return state, after
-  tracker.note(
-    f"{config.best_metric} has stopped getting better: the learning rate is now {after.scale:g} of the schedule's."
-  )
-  return state.replace(lr_scale=place_scale(after.scale, state.step.sharding.mesh)), after
+def _compile(
+  system: System, config: TrainConfig, mesh: Mesh, example: Batch, pretrained: Mapping[str, PyTree] | None
+) -> tuple[TrainState, CompiledStep]:
+  """The state before the first step, and the step, which is compiled when it is first called."""
+  _check_parts(example, mesh, config.accumulate)
+  state, tx, schedule = begin(system, config, example, mesh, pretrained)
+  options = {"accumulate": config.accumulate, "average_decay": config.average_decay}
+  return state, compile_train_step(system, tx, schedule, config.seed, state, **options)
 
 
 def _check_parts(example: Batch, mesh: Mesh, parts: int) -> None:
@@ -268,43 +141,153 @@ def _resume(
   if restored is None:
     return fresh, Progress(), [f"Step {step} was never finished and is left aside." for step in checkpoints.steps()]
   progress = parse(Progress, restored.meta["progress"])
-  resuming = [] if progress.status in ("finished", "patience") else [f"Resuming at step {int(restored.state.step)}."]
+  resuming = [] if progress.status in OVER else [f"Resuming at step {int(restored.state.step)}."]
   return restored.state, progress, [*restored.notes, *resuming]
 
 
-def _status(step: int, selection: Selection, config: TrainConfig, told: bool) -> str:
-  if selection.validated_at == config.steps:
-    return "finished"
-  if selection.exhausted(config.patience):
-    return "patience"
-  return "terminated" if told else ""
+@dataclasses.dataclass(frozen=True)
+class _Saving:
+  """Checkpoints of a run: its state with its progress."""
+
+  checkpoints: Checkpoints
+  identity: Mapping[str, Any]
+  lock: WorkdirLock
+  watchdog: Watchdog
+  monitor: Monitor
+
+  def __call__(self, state: TrainState, step: int, progress: Progress) -> None:
+    self.watchdog.at("saving", step)
+    self.lock.require_held()
+    meta = {"identity": self.identity, "progress": to_dict(progress)}
+    with self.monitor.meter.apart("checkpoint"):
+      self.checkpoints.save(state, meta, progress.selection.best_step, progress.recovery.good_step)
 
 
-def _first(train_batches: Callable[[int], Iterator[Batch]]) -> Batch:
-  with _closing(train_batches(0)) as batches:
-    batch = next(batches, None)
-  if batch is None:
-    raise TrainingError("The training data hold no batch; they need at least one, and must repeat without end.")
-  return batch
+@dataclasses.dataclass
+class _Run:
+  """A run from where it stands to its end: what it uses, and behind that where it stands.
 
+  Attributes:
+    state, progress: after `step` updates tried; the counts of the progress are those of the monitor.
+    ahead: the batch of the next step, on its way to the devices; None behind the last.
+    saved: (step, selection) of the last checkpoint.
+  """
 
-@contextlib.contextmanager
-def _closing(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
-  try:
-    yield batches
-  finally:
-    if hasattr(batches, "close"):  # generators and data workers have it, plain iterators don't
-      batches.close()
+  config: TrainConfig
+  train: CompiledStep
+  validation: Validation
+  saving: _Saving
+  feed: Feed
+  monitor: Monitor
+  tracker: Tracker
+  profiler: Profiler
+  termination: Termination
+  validated: Callable[[int, Mapping[str, float]], None]
+  state: TrainState
+  progress: Progress
+  step: int = 0
+  ahead: dict[str, jax.Array] | None = None
+  saved: tuple[int, Selection] | None = None
+
+  def to_the_end(self) -> FitResult:
+    """What is not finite may lead back to an earlier state, but never to earlier data."""
+    self._start()
+    while True:
+      try:
+        self._validate_if_due()
+        status = status_of(self.progress.selection, self.config, self.termination.requested())
+        self._save_if_due(status)
+        if status:
+          self.saving.checkpoints.wait()
+          return _end(dataclasses.replace(self.progress, status=status), self.step, self.config, self.tracker)
+        self._train()
+      except NonFinite as error:
+        if self.config.non_finite != "rollback":
+          raise
+        self._go_back(error)
+
+  def _start(self) -> None:
+    self.step = int(self.state.step)
+    if self.step == 0:
+      self._try_validation()
+    begins_anew = self.config.non_finite == "rollback" and self.progress.recovery.good_step is None
+    self.saved = None if begins_anew else (self.step, self.progress.selection)  # to go back to, step 0 is saved too
+    self.ahead = self.feed.open(self.step)
+    self.monitor.begin(self.train, self.state, self.ahead)
+
+  def _try_validation(self) -> None:
+    """What would end the run after its first thousand steps ends it now."""
+    numbers = self.validation(self.state, 0, limit=1)
+    require(
+      not numbers or self.config.best_metric in numbers,
+      f"config.train.best_metric = {self.config.best_metric!r} is no number of the validation; use one of "
+      f"{', '.join(numbers or ())}.",
+    )
+
+  def _validate_if_due(self) -> None:
+    config, step, selection = self.config, self.step, self.progress.selection
+    if step <= selection.validated_at or (step % config.validate_every and step != config.steps):
+      return
+    self.monitor.flush()
+    with self.monitor.meter.apart("validation"):
+      numbers = self.validation(self.state, step)
+    if numbers is None:  # told to stop; the resumed run validates this step
+      return
+    value = numbers[config.best_metric]
+    self.progress = dataclasses.replace(self.progress, selection=selection.after(step, value, config.best_mode))
+    if config.optim.schedule == "plateau":
+      self._lower_if_flat(value)
+    self.tracker.log(step, "validation", numbers)
+    self.validated(step, numbers)
+
+  def _lower_if_flat(self, value: float) -> None:
+    """One more validation of the schedule "plateau"."""
+    config, before = self.config, self.progress.plateau
+    after = before.after(value, config.best_mode, config.optim.plateau)
+    self.progress = dataclasses.replace(self.progress, plateau=after)
+    if after.scale != before.scale:
+      self.state = self.state.replace(lr_scale=place_scale(after.scale, self.state.step.sharding.mesh))
+      self.tracker.note(
+        f"{config.best_metric} has stopped getting better: the learning rate is now {after.scale:g} of the schedule's."
+      )
+
+  def _save_if_due(self, status: str) -> None:
+    regular = self.step == self.progress.selection.best_step or self.step % self.config.checkpoint_every == 0
+    if not (status or regular) or self.saved == (self.step, self.progress.selection):
+      return
+    self.monitor.flush()
+    good = regular and not self.monitor.counts.non_finite
+    recovery = self.progress.recovery
+    self._save(status, dataclasses.replace(recovery, good_step=self.step) if good else recovery)
+
+  def _save(self, status: str, recovery: Recovery) -> None:
+    after = dataclasses.replace(self.progress, counts=self.monitor.counts, recovery=recovery)
+    self.saving(self.state, self.step, dataclasses.replace(after, status=status))
+    self.progress, self.saved = after, (self.step, after.selection)
+
+  def _train(self) -> None:
+    step = self.step + 1
+    self.validation.watchdog.at("training", step)
+    self.profiler.before(step)
+    self.state, metrics = self.monitor.run(step, self.train, self.state, self.ahead)
+    self.step = step
+    self.profiler.after(step, metrics["loss"])
+    self.ahead = self.feed.load(step + 1, metrics["loss"])
+    self.monitor.push(step, metrics)
+
+  def _go_back(self, error: NonFinite) -> None:
+    saving = self.saving
+    self.step = self.step if self.monitor.last is None else self.monitor.last  # nothing is known yet of what runs
+    allowed = (self.config.max_rollbacks, saving.checkpoints, saving.identity)
+    self.state, recovery, note = roll_back(error, self.state, self.step, self.progress.recovery, *allowed)
+    self.tracker.record(self.step, "rollback", {"rollbacks": recovery.rollbacks})
+    self.tracker.note(note)
+    self.monitor.forget_row()
+    self._save("", recovery)
+    self.ahead = self.feed.open(self.step)
 
 
 def _end(progress: Progress, step: int, config: TrainConfig, tracker: Tracker) -> FitResult:
-  selection = progress.selection
-  message = {
-    "finished": f"All {config.steps} steps are done.",
-    "patience": f"Stopped early at step {step}: {selection.without_gain} validations without a gain.",
-    "terminated": f"Told to stop: step {step} of {config.steps} is saved; the same command resumes there.",
-  }[progress.status]
-  if selection.best_step is not None:
-    message += f" Best {config.best_metric}: {selection.best_value:.4g} at step {selection.best_step}."
-  tracker.note(message)
-  return FitResult(progress.status, step, selection.best_step, selection.best_value, message)
+  result = result_of(progress, step, config)
+  tracker.note(result.message)
+  return result

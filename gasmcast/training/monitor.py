@@ -34,6 +34,7 @@ from gasmcast.training.tracking import Tracker
 
 CLIPS_BEFORE_JUDGEMENT = 100  # a share of fewer clips says little: 1 of the first 8 may be chance
 _AT_LOGS = ("sums", "groups", "no_gradient")  # of the metrics of a step; fetched only where they are logged
+_SELDOM = (*_AT_LOGS, "index")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Monitor:
 
   def __init__(self, system: System, tracker: Tracker, config: TrainConfig, counts: Counts, names: Sequence[str] = ()):
     self._system, self._tracker, self._config = system, tracker, config
-    self._outstanding: tuple[int, np.ndarray, dict[str, PyTree]] | None = None
+    self._outstanding: tuple[int, dict[str, PyTree]] | None = None
     self._names, self._groups = sorted(names), group_names(names)
     self._lr_factors = lr_factors(config.optim, self._names)
     self._memory = memory.Monitor()
@@ -96,20 +97,20 @@ class Monitor:
         self._tracker.note(f"Step {step}: the step was compiled again, which costs time. Its batch: {shapes}.")
     return result
 
-  def push(self, step: int, index: np.ndarray, metrics: dict[str, PyTree]) -> None:
+  def push(self, step: int, metrics: dict[str, PyTree]) -> None:
     """Takes the metrics of the step just started, and reads those of the step before.
 
     Args:
       step: number of steps done when this one ends.
-      index: int32 [B], the examples of its batch on this process.
+      metrics: what `train_step` returns.
 
     Raises:
       NonFinite: a step was not finite, or too many in a row were, as train.non_finite has it.
       TrainingError: too many unreadable clips.
     """
-    self.flush((step, index, metrics))
+    self.flush((step, metrics))
 
-  def flush(self, following: tuple[int, np.ndarray, dict[str, PyTree]] | None = None) -> None:
+  def flush(self, following: tuple[int, dict[str, PyTree]] | None = None) -> None:
     """Reads the outstanding step. Raises as `push`."""
     outstanding, self._outstanding = self._outstanding, following
     if outstanding is not None:
@@ -120,8 +121,8 @@ class Monitor:
     self._outstanding = None
     self.counts = dataclasses.replace(self.counts, non_finite=0)
 
-  def _read(self, step: int, index: np.ndarray, metrics: dict[str, PyTree]) -> None:
-    values = jax.device_get({name: value for name, value in metrics.items() if name not in _AT_LOGS})
+  def _read(self, step: int, metrics: dict[str, PyTree]) -> None:
+    values = jax.device_get({name: value for name, value in metrics.items() if name not in _SELDOM})
     rows, failed, finite = int(values.pop("rows")), int(values.pop("failed")), bool(values.pop("finite"))
     parts = {f"loss/{name}": value for name, value in values.pop("parts").items()}
     numbers = {name: float(value) for name, value in {**values, **parts}.items()}
@@ -134,7 +135,7 @@ class Monitor:
       non_finite=0 if finite else self.counts.non_finite + 1,
     )
     if not finite:
-      self._report_non_finite(step, index, numbers)
+      self._report_non_finite(step, np.asarray(metrics["index"]), numbers)
     if step % self._config.log_every == 0:
       at_logs = jax.device_get({name: metrics[name] for name in _AT_LOGS if name in metrics})
       scores = {} if failed == rows else self._system.summarize(merge(None, at_logs["sums"]))
@@ -146,7 +147,7 @@ class Monitor:
     if self.counts.seen >= CLIPS_BEFORE_JUDGEMENT and self.counts.failed > allowed * self.counts.seen:
       raise TrainingError(
         f"{self.counts.failed} of the {self.counts.seen} clips seen by step {step} could not be read, more than the "
-        f"share of {allowed:g} allowed by train.max_error_share. data_errors.jsonl lists them with reasons: "
+        f"share of {allowed:g} allowed by config.train.max_error_share. data_errors.jsonl lists them with reasons: "
         "repair the files, take them out of the annotations, or raise the share."
       )
 
@@ -189,14 +190,15 @@ class Monitor:
     self._tracker.note(f"Step {step}: {wrong or 'the update is not finite'}; not applied. Examples {examples}.")
     if self._config.non_finite == "stop":
       raise NonFinite(
-        f"Step {step}: {wrong or 'the update is not finite'}, and train.non_finite = 'stop'. The update was not "
+        f"Step {step}: {wrong or 'the update is not finite'}, and config.train.non_finite = 'stop'. The update was not "
         f"applied. Look at examples {examples}; with 'skip' or 'rollback' the same command goes on."
       )
     if self.counts.non_finite >= self._config.max_non_finite:
       raise NonFinite(
         f"{self.counts.non_finite} steps in a row, up to step {step}, had a loss or gradient that is not finite; the "
-        f"limit is train.max_non_finite = {self._config.max_non_finite}. None of these updates was applied. Lower "
-        f"optim.lr, lengthen the warm-up, or look at examples {examples} (split non_finite in metrics.jsonl lists all)."
+        f"limit is config.train.max_non_finite = {self._config.max_non_finite}. None of these updates was applied. "
+        f"Lower config.optim.lr, lengthen the warm-up, or look at examples {examples} (split non_finite in "
+        "metrics.jsonl lists all)."
       )
 
 

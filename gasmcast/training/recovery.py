@@ -60,7 +60,8 @@ def roll_back(
   """
   if recovery.rollbacks >= limit:
     raise TrainingError(
-      f"{error} The run has gone back {recovery.rollbacks} time(s), as often as train.max_rollbacks = {limit} allows."
+      f"{error} The run has gone back {recovery.rollbacks} time(s), as often as config.train.max_rollbacks = {limit} "
+      "allows."
     ) from error
   try:
     if recovery.good_step is None:

@@ -58,7 +58,7 @@ def train_step(
     "failed" (those that could not be read) and "not_ok" (the share of rows that carry no loss); "skipped", as in the
     next state. "groups" holds the three norms of each module group in the order of `groups.group_names`, "no_gradient"
     whether the gradient of a parameter is exactly 0, in the order of sorted names. "sums" is `system.metrics` of the
-    training outputs.
+    training outputs, "index" that of the batch: int32 [B], the rows of all processes.
   """
   rngs = step_rngs(seed, state.step)
   batch = system.mix(batch, rngs["mixing"])  # whole: the partners of a row lie in any part
@@ -100,6 +100,7 @@ def train_step(
     "failed": jnp.sum(present & ~batch["ok"]),
     "not_ok": jnp.mean(~batch["ok"]),
     "sums": sums,
+    "index": batch["index"],
   }
   state = state.replace(
     step=state.step + 1,

@@ -50,11 +50,12 @@ class TensorBoard:
 
   def log(self, step: int, split: str, numbers: Mapping[str, float]) -> None:
     """Adds the numbers of one step."""
-    from tensorboardX.summary import scalar
+    from tensorboardX.proto.summary_pb2 import Summary
 
     try:
       for name, value in numbers.items():
-        self._write(step=step, summary=scalar(f"{split}/{name}", value))
+        named = Summary.Value(tag=f"{split}/{name}", simple_value=value)
+        self._write(step=step, summary=Summary(value=[named]))
       if time.monotonic() - self._flushed > _FLUSH_SECONDS:
         self._flushed = time.monotonic()
         self._records.flush()

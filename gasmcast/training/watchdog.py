@@ -111,8 +111,8 @@ class Watchdog:
     who = self._who(place)
     if self._place.count == place.count:  # it may have moved while the others were looked at
       self._end(
-        f"error: No progress for {still:.0f} s (train.watchdog = {self._seconds:g}): {who}. {stacks} shows where this "
-        "process stands. The run ends here; the same command resumes it from its last checkpoint.\n"
+        f"error: No progress for {still:.0f} s (config.train.watchdog = {self._seconds:g}): {who}. {stacks} shows "
+        "where this process stands. The run ends here; the same command resumes it from its last checkpoint.\n"
       )
 
   def _who(self, place: _Place) -> str:

@@ -35,14 +35,14 @@ def monitor(system, tmp_path):
 def metrics(loss=0.5, rows=4, failed=0):
   scalars = {"loss": loss, "grad_norm": 2.0, "lr": 0.1, "not_ok": failed / rows, "rows": rows, "failed": failed}
   sums = {"examples": jnp.asarray(rows - failed), "top1": jnp.asarray(1)}
-  return {**scalars, "finite": np.isfinite(loss), "parts": {"action": loss}, "sums": sums}
+  return {**scalars, "finite": np.isfinite(loss), "parts": {"action": loss}, "sums": sums, "index": INDEX}
 
 
 def test_a_step_is_read_when_the_next_one_started(monitor):
   watched = monitor(log_every=1)
-  watched.push(1, INDEX, metrics(loss=0.25))
+  watched.push(1, metrics(loss=0.25))
   assert monitor.lines() == []
-  watched.push(2, INDEX, metrics())
+  watched.push(2, metrics())
   (line,) = monitor.lines()
   assert line["clips_per_second"] > 0 and 0 <= line["time/input_wait"] <= 1 and line["memory/rss_mb"] > 1
   measured = ("time", "clips_per_second", "speed", "memory")
@@ -66,11 +66,11 @@ def test_a_step_is_read_when_the_next_one_started(monitor):
 
 def test_non_finite_steps_in_a_row_end_the_run(monitor):
   watched = monitor(counts=Counts(non_finite=1))  # one before the resume
-  watched.push(1, INDEX, metrics(loss=np.nan))
-  watched.push(2, INDEX, metrics())  # a finite step ends the row
-  watched.push(3, INDEX, metrics(loss=np.nan))
-  watched.push(4, INDEX, metrics(loss=np.inf))
-  watched.push(5, INDEX, metrics(loss=np.nan))
+  watched.push(1, metrics(loss=np.nan))
+  watched.push(2, metrics())  # a finite step ends the row
+  watched.push(3, metrics(loss=np.nan))
+  watched.push(4, metrics(loss=np.inf))
+  watched.push(5, metrics(loss=np.nan))
   with pytest.raises(
     TrainingError, match=r"3 steps in a row, up to step 5.*max_non_finite = 3.*examples \[3, 8, 1, 9\]"
   ):
@@ -82,25 +82,25 @@ def test_non_finite_steps_in_a_row_end_the_run(monitor):
 
 def test_too_many_unreadable_clips_end_the_run_once_100_were_seen(monitor):
   watched = monitor(counts=Counts(seen=91, failed=9))
-  watched.push(1, INDEX, metrics(failed=2))
+  watched.push(1, metrics(failed=2))
   watched.flush()  # 11 of 95: too few clips to judge
   assert watched.counts == Counts(seen=95, failed=11)
-  watched.push(2, INDEX, metrics(failed=0))
-  watched.push(3, INDEX, metrics(failed=0))
+  watched.push(2, metrics(failed=0))
+  watched.push(3, metrics(failed=0))
   with pytest.raises(TrainingError, match=r"11 of the 103 clips seen by step 3 .* share of 0.1 .*data_errors.jsonl"):
     watched.flush()
 
 
 def test_the_allowed_share_itself_is_allowed(monitor):
   watched = monitor(counts=Counts(seen=96, failed=10))
-  watched.push(1, INDEX, metrics())
+  watched.push(1, metrics())
   watched.flush()
   assert watched.counts == Counts(seen=100, failed=10)
 
 
 def test_a_batch_of_unreadable_clips_is_logged_without_scores(monitor):
   watched = monitor(log_every=1)
-  watched.push(1, INDEX, metrics(failed=4))
+  watched.push(1, metrics(failed=4))
   watched.flush()
   (line,) = monitor.lines()
   assert line["not_ok"] == 1.0 and "top1" not in line
@@ -121,7 +121,7 @@ def grouped(without=(), **fields):
 
 def test_a_line_has_the_norms_of_each_group(monitor):
   watched = monitor(log_every=1, names=NAMES)
-  watched.push(1, INDEX, grouped())
+  watched.push(1, grouped())
   watched.flush()
   (line,) = monitor.lines()
   assert [line[f"{kind}/head"] for kind in ("grad_norm", "param_norm", "update_ratio")] == [3.0, 4.0, 0.001]
@@ -132,9 +132,9 @@ def test_a_line_has_the_norms_of_each_group(monitor):
 def test_parameters_that_never_had_a_gradient_are_named_when_they_become_fewer(monitor):
   watched = monitor(log_every=1, names=NAMES)
   for step, without in enumerate((NAMES, NAMES[:2], NAMES[:2], (*NAMES[1:],)), start=1):
-    watched.push(step, INDEX, grouped(without))
-  watched.push(5, INDEX, grouped(loss=np.nan))  # says nothing about gradients
-  watched.push(6, INDEX, grouped(failed=4))  # neither does this
+    watched.push(step, grouped(without))
+  watched.push(5, grouped(loss=np.nan))  # says nothing about gradients
+  watched.push(6, grouped(failed=4))  # neither does this
   watched.flush()
   found = [(line["step"], line["parameters"], line["of"]) for line in monitor.lines() if line["split"] == "no_gradient"]
   assert found == [(1, sorted(NAMES), 3), (2, ["head/bias", "head/kernel"], 3), (4, ["head/bias"], 3)]
@@ -143,7 +143,7 @@ def test_parameters_that_never_had_a_gradient_are_named_when_they_become_fewer(m
 
 def test_a_resumed_run_goes_on_with_the_parameters_that_had_no_gradient(monitor):
   watched = monitor(counts=Counts(no_gradient=("head/bias",)), log_every=1, names=NAMES)
-  watched.push(1, INDEX, grouped(NAMES))
+  watched.push(1, grouped(NAMES))
   watched.flush()
   assert watched.counts.no_gradient == ("head/bias",) and [line["split"] for line in monitor.lines()] == ["train"]
 
@@ -151,7 +151,7 @@ def test_a_resumed_run_goes_on_with_the_parameters_that_had_no_gradient(monitor)
 def test_learning_rates_are_logged_where_a_rule_changes_them(monitor):
   optim = OptimConfig(lr_rules=((r"^head/", 0.5), (r"^motion/", 0.1), (".*", 1.0)))
   watched = monitor(log_every=1, names=NAMES, optim=optim)
-  watched.push(1, INDEX, metrics())
+  watched.push(1, metrics())
   watched.flush()
   (line,) = monitor.lines()
   assert {name: value for name, value in line.items() if name.startswith("lr")} == {"lr": 0.1, "lr/head": 0.05}
@@ -183,7 +183,7 @@ def test_a_second_compilation_is_told_and_counted(monitor):
   for number, rows in enumerate((4, 4, 3, 3), start=1):
     state, doubled = watched.run(number, step, "state", {"x": np.ones((rows, 2), np.float32), "a": np.ones(rows)})
     assert state == "state" and doubled.shape == (rows, 2)
-    watched.push(number, INDEX, metrics())
+    watched.push(number, metrics())
   watched.flush()
   lines = monitor.lines()
   assert [line["recompilations"] for line in lines] == [0, 1, 1, 1]  # step 2 is read when step 3 was compiled

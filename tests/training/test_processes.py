@@ -69,7 +69,8 @@ def test_a_nan_on_one_of_two_processes_leads_both_to_the_same_decision(tmp_path,
   own = ({}, {"poisoned": [3, 6, 7, 8]})
   fields = {"non_finite": "rollback", "max_non_finite": 3}
   printed = all_done(start_all(tmp_path / "back", *own, config=fields))
-  assert "Step 3: loss = nan" in printed[0]
+  both = list(range(16, 24))
+  assert f"Step 3: loss = nan, grad_norm = nan; not applied. Examples {both}." in printed[0]
   assert "Step 8: back to the parameters of step 4, and on behind the 4 batches" in printed[0]
   state = saved(tmp_path / "back", new_state()).state
   assert (int(state.step), int(state.skipped)) == (12, 5)

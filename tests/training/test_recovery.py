@@ -113,7 +113,7 @@ def test_nan_for_ten_steps_leads_back_and_then_ends_the_run(run, tmp_path, new_s
 
 
 def test_without_rollbacks_the_state_before_the_row_is_what_is_kept(run, tmp_path, new_state):
-  with pytest.raises(TrainingError, match="10 steps in a row, up to step 15, .* limit is train.max_non_finite = 10"):
+  with pytest.raises(TrainingError, match="10 steps in a row, up to step 15, .* config.train.max_non_finite = 10"):
     run(batches=lambda start: poisoned(start, range(6, 99)), max_non_finite=10, steps=24)
   assert all(map(all_finite, kept_steps(tmp_path / "run", new_state()).values()))
 

@@ -36,7 +36,7 @@ def test_a_run_that_stands_still_is_ended_with_what_it_did_and_its_stacks(starte
     dog.at("training", step)
   wait_for(messages)
   assert messages[0].startswith("error: No progress for ") and messages[0].count("\n") == 1
-  assert "(train.watchdog = 0.5): this process is training, step 4." in messages[0]
+  assert "(config.train.watchdog = 0.5): this process is training, step 4." in messages[0]
   stacks = tmp_path / "watchdog" / "stacks_0.txt"
   assert f"{stacks} shows where this process stands. The run ends here; the same command resumes it" in messages[0]
   text = stacks.read_text()

@@ -314,6 +314,18 @@ def layer_decay(blocks: int, factor: float, stream: str = "semantic") -> tuple[t
   return ((f"^{stream}/norm/", 1.0), *deep, (f"^{stream}/", factor ** (blocks + 1)), (".*", 1.0))
 
 
+def last_blocks(depth: int, blocks: int, stream: str = "semantic") -> tuple[tuple[str, bool], ...]:
+  """`config.optim.trained` for a stream of which the last blocks learn, and the norm behind them.
+
+  Raises:
+    ValueError: there are not so many.
+  """
+  if not 1 <= blocks <= depth:
+    raise ValueError(f"{blocks} blocks of {depth} can't learn; use 1 to {depth}.")
+  names = "|".join(f"block_{i}" for i in range(depth - blocks, depth))
+  return ((f"^{stream}/({names}|norm)/", True), (f"^{stream}/", False))
+
+
 def init() -> ConfigDict:
   """Parameters of another run to begin with, and what may be new beside them; see training/warm_start.py."""
   return ConfigDict(

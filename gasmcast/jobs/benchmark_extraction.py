@@ -17,7 +17,7 @@ from gasmcast.jobs.benchmark_videos import Videos
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.extractor import Extractor
 from gasmcast.store.source import split_name
-from gasmcast.systems.gasmcast import Backbones, Pretrained, feature_function
+from gasmcast.systems.gasmcast_network import Backbones, Pretrained, feature_function
 
 _TOLERANCE = 2**-8  # of the largest value: a number is stored as the nearest bfloat16
 

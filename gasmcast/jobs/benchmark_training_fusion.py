@@ -16,7 +16,8 @@ from gasmcast.fusion.config import FusionConfig, StreamGraph, StreamShapes, chec
 from gasmcast.fusion.cost import fusion_macs
 from gasmcast.fusion.neighbours import fixed_neighbours
 from gasmcast.store.compression import PRECISIONS
-from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, parse_model
+from gasmcast.systems.gasmcast import LABEL, GasmCastSystem
+from gasmcast.systems.gasmcast_config import parse_model
 
 _NEAR = 1e-6  # cosines that differ by less may stand in another order in another library
 _NOISE = 0.02  # standard deviation of what is added to parameters, of which many start as constants

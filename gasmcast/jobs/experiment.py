@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
@@ -31,8 +30,10 @@ from gasmcast.jobs import extraction
 from gasmcast.jobs.run import Run
 from gasmcast.store.feature_store import FeatureStore, find
 from gasmcast.store.source import StoredFeatures, split_name
-from gasmcast.systems import gasmcast as gasmcast_system
 from gasmcast.systems.fusion_classifier import require_trainable
+from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, example_batch
+from gasmcast.systems.gasmcast_config import parse_model
+from gasmcast.systems.gasmcast_network import Pretrained, load_pretrained
 from gasmcast.training import warm_start
 from gasmcast.training.config import TrainConfig
 from gasmcast.training.optim import OptimConfig, make_schedule
@@ -98,7 +99,7 @@ class Experiment(Run):
     require(self.data_name in DATASETS, f"config.data.dataset = {self.data_name!r}: use one of {', '.join(DATASETS)}.")
     self.data = parse(DataConfig, data, "config.data")
     self.recipe = None if fields.generate is None else parse(Recipe, fields.generate, "config.generate")
-    self.model = gasmcast_system.parse_model(fields.model)
+    self.model = parse_model(fields.model)
     self._fields, self._stored = fields, False
     self.init, self.start = parse(InitConfig, fields.init, "config.init"), None
     self.cluster = {"engine": fields.engine, **fields.cluster}
@@ -128,12 +129,12 @@ class Experiment(Run):
       DataError: it can't be used, has no actions, or another number of classes than the configuration.
     """
     dataset = load_dataset(self.data_name, self.data_root, split, **self.data_options)
-    if gasmcast_system.LABEL not in dataset.classes:
+    if LABEL not in dataset.classes:
       raise DataError(
         f"{self.data_root}: {self.data_name} has the labels {', '.join(dataset.classes) or 'none'} and the system "
-        f"needs {gasmcast_system.LABEL!r}; use a data set that has it (config.data.dataset)."
+        f"needs {LABEL!r}; use a data set that has it (config.data.dataset)."
       )
-    classes = len(dataset.classes[gasmcast_system.LABEL])
+    classes = len(dataset.classes[LABEL])
     if classes != self.class_count:
       raise DataError(
         f"{self.data_root} has {classes} classes and config.data.classes is {self.class_count}; correct either."
@@ -163,12 +164,12 @@ class Experiment(Run):
     """
     return find(self.store_folder, extraction.wanted(self.model, self.data))
 
-  def system(self, train: Dataset) -> gasmcast_system.GasmCastSystem:
+  def system(self, train: Dataset) -> GasmCastSystem:
     """The model, its loss and its metrics, for the classes of a training set, their numbers and their directions."""
-    names = train.classes[gasmcast_system.LABEL]
-    labels = [example.labels.get(gasmcast_system.LABEL, len(names)) for example in train.examples]
+    names = train.classes[LABEL]
+    labels = [example.labels.get(LABEL, len(names)) for example in train.examples]
     counts = np.bincount(labels, minlength=len(names))[: len(names)]
-    return gasmcast_system.GasmCastSystem(self.model, names, tuple(counts.tolist()), _directions(train))
+    return GasmCastSystem(self.model, names, tuple(counts.tolist()), _directions(train))
 
   def train_config(self, train: Dataset) -> TrainConfig:
     """The training with its durations in steps of this data set."""
@@ -194,7 +195,7 @@ class Experiment(Run):
       part["trainable" if treatments[name].trained else "frozen"] += math.prod(leaf.shape)
     return parts
 
-  def with_weights(self, stored: bool = True) -> tuple["Experiment", gasmcast_system.Pretrained]:
+  def with_weights(self, stored: bool = True) -> tuple["Experiment", Pretrained]:
     """The weights that the model begins with, and the experiment with the sizes that they have.
 
     They are those of the backbones and, over them, what `config.init.weights` names (`start` of the experiment). Of a
@@ -208,7 +209,7 @@ class Experiment(Run):
     if stored:
       pretrained = extraction.pretrained(self.model, self.store)
     else:
-      pretrained = gasmcast_system.load_pretrained(self.model)
+      pretrained = load_pretrained(self.model)
     sized = copy.copy(self)
     sized.model, sized._stored = pretrained.model, stored
     for name in ("any_system", "abstract_variables"):  # of the sizes before
@@ -220,9 +221,7 @@ class Experiment(Run):
     variables = rules.flatten(pretrained.variables) | rules.flatten(sized.start.variables)
     return sized, dataclasses.replace(pretrained, variables=rules.unflatten(variables))
 
-  def identity(
-    self, train: Dataset, validation: Dataset, pretrained: gasmcast_system.Pretrained | None = None
-  ) -> dict[str, Any]:
+  def identity(self, train: Dataset, validation: Dataset, pretrained: Pretrained | None = None) -> dict[str, Any]:
     """What decides the result of a run beside its TrainConfig: a working directory is resumed only if this is equal.
 
     The validation decides which step is the best, and when training stops early. Without `pretrained` the content of
@@ -288,18 +287,18 @@ class Experiment(Run):
       require_trainable(rules.unflatten(parts), self.model.max_trainable)
 
   @functools.cached_property
-  def any_system(self) -> gasmcast_system.GasmCastSystem:
+  def any_system(self) -> GasmCastSystem:
     """The system for the configured number of classes, their names being their numbers."""
-    return gasmcast_system.GasmCastSystem(self.model, tuple(map(str, range(self.class_count))))
+    return GasmCastSystem(self.model, tuple(map(str, range(self.class_count))))
 
   @functools.cached_property
   def abstract_variables(self) -> Any:
     """Names, shapes and types of all variables; nothing is allocated."""
-    return jax.eval_shape(self.any_system.init, jax.random.key(0), self.example_batch())
+    return self.any_system.abstract_variables(self.example_batch())
 
   def example_batch(self, rows: int = 1) -> dict[str, np.ndarray]:
     """A batch of the right shapes: of frames, or of what the frozen backbones make of them where there is a store."""
-    batch = gasmcast_system.example_batch(self.data.frames, self.data.size, rows)
+    batch = example_batch(self.data.frames, self.data.size, rows)
     if self.store_folder is None:
       return batch
     del batch["frames"]
@@ -312,6 +311,6 @@ class Experiment(Run):
 
 def _directions(train: Dataset) -> tuple[tuple[int, int], ...]:
   """Pairs of classes that differ in direction alone: those the data set lists, and those that their names tell."""
-  names = train.classes[gasmcast_system.LABEL]
-  listed = train.pairs.values() if next(iter(train.classes)) == gasmcast_system.LABEL else ()  # they are of the first
+  names = train.classes[LABEL]
+  listed = train.pairs.values() if next(iter(train.classes)) == LABEL else ()  # they are of the first
   return tuple(sorted({tuple(sorted(pair)) for pairs in listed for pair in pairs} | set(mirrored_pairs(names))))

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from gasmcast.core.config import parse, require, to_dict
 from gasmcast.store.compression import Variant
 from gasmcast.store.feature_store import FeatureStore
-from gasmcast.systems.gasmcast import Backbones, GasmCastConfig, Pretrained
+from gasmcast.systems.gasmcast_config import GasmCastConfig
+from gasmcast.systems.gasmcast_network import Backbones, Pretrained
 from gasmcast.videos.pipeline import DataConfig
 
 OF_WEIGHTS = ("fingerprint", "image_size", "mean", "std")

@@ -27,7 +27,7 @@ from gasmcast.store.compression import Pca, compress, fit_pca, load_pca, name_pa
 from gasmcast.store.feature_store import FAILED, STORE, create, encode_views, store_key
 from gasmcast.store.records import write_records
 from gasmcast.store.source import split_name
-from gasmcast.systems.gasmcast import Pretrained, feature_function
+from gasmcast.systems.gasmcast_network import Pretrained, feature_function
 from gasmcast.videos.pipeline import Clips
 
 _READING = 1  # raised when the same video and configuration give other frames than before

@@ -15,7 +15,7 @@ from gasmcast.jobs import extraction
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.shard_batches import outcome
 from gasmcast.store.compression import PRECISIONS
-from gasmcast.systems.gasmcast import Pretrained, feature_function
+from gasmcast.systems.gasmcast_network import Pretrained, feature_function
 
 FULL_PRECISIONS = ("float32", "bfloat16")
 Features = Mapping[str, np.ndarray]

@@ -16,7 +16,8 @@ from gasmcast.core.types import Batch, Dataset, PyTree
 from gasmcast.jobs import extraction
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.sums import merge
-from gasmcast.systems.gasmcast import GasmCastSystem, Pretrained
+from gasmcast.systems.gasmcast import GasmCastSystem
+from gasmcast.systems.gasmcast_network import Pretrained
 from gasmcast.training.checkpoint import Checkpoints
 from gasmcast.training.data_errors import DataErrors
 from gasmcast.training.sharding import replicated, shard_batch

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, own_videos, quickstart, ssv2_gasmcast, ssv2_gasmcast_vjepa2
+from configs import common, own_videos, quickstart, ssv2_finetune, ssv2_gasmcast, ssv2_gasmcast_vjepa2
 from gasmcast.core import rules
 from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset, Example
@@ -163,6 +163,8 @@ def test_a_missing_data_folder_is_named(tiny, make, tmp_path):
     (ssv2_gasmcast, "efficient,runlocal"),
     (ssv2_gasmcast, "efficient,semantic=dinov2_vitb14"),
     (ssv2_gasmcast_vjepa2, "runlocal"),
+    (ssv2_finetune, "blocks=2"),
+    (ssv2_finetune, "runlocal"),
     (own_videos, ""),
     (own_videos, "semantic=resnet50,motion=r3d_18"),
     (own_videos, "runlocal"),

@@ -23,7 +23,7 @@ from gasmcast.jobs.extractor import Extractor, describe, store_folder
 from gasmcast.store.compression import Variant, compress, decompress, load_pca
 from gasmcast.store.feature_store import find, store_key
 from gasmcast.store.source import split_name
-from gasmcast.systems.gasmcast import Backbones
+from gasmcast.systems.gasmcast_network import Backbones
 from tests.jobs import frozen_clips
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

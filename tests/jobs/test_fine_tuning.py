@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from configs import common, quickstart, ssv2_gasmcast
+from configs import common, quickstart, ssv2_finetune, ssv2_gasmcast
 from gasmcast.core import rules
 from gasmcast.core.config import to_dict
 from gasmcast.core.errors import ConfigError, WeightsError, WorkdirError
@@ -39,6 +39,21 @@ def test_the_last_block_of_a_backbone_is_fine_tuned_by_rules(fine_tuned, make):
   assert "semantic/block_11 7,088,640 trained x 0.1 7,077,888" in lines
   assert "semantic/block_0-10 77,975,040 frozen" in lines
   assert "motion 33,166,272 frozen" in lines
+
+
+def test_the_config_of_the_second_stage_keeps_the_budget(make):
+  experiment = make(ssv2_finetune.get_config())
+  assert experiment.parameters()["semantic"]["trainable"] == 7_088_640 + 1_536
+  treatments = experiment.treatments
+  assert treatments["semantic/block_11/mlp/up/kernel"].lr_factor == 0.75
+  assert treatments["semantic/norm/scale"].trained and not treatments["semantic/block_10/norm1/scale"].trained
+  two = make(ssv2_finetune.get_config("blocks=2"))
+  assert two.parameters()["semantic"]["trainable"] == 2 * 7_088_640 + 1_536
+  trained = sum(part["trainable"] for name, part in two.parameters().items() if "auxiliary" not in name)
+  assert round(trained / 1e6, 1) == 23.3
+  for blocks in ("0", "13"):
+    with pytest.raises(ValueError, match=f"{blocks} blocks of 12 can't learn; use 1 to 12"):
+      ssv2_finetune.get_config(f"blocks={blocks}")
 
 
 def test_layers_learn_slower_towards_the_frames(fine_tuned, make):

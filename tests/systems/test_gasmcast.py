@@ -15,7 +15,9 @@ from gasmcast.core.errors import ConfigError, WeightsError
 from gasmcast.features.backbones import FAMILIES
 from gasmcast.features.compressed import expand
 from gasmcast.systems.class_weights import class_weights
-from gasmcast.systems.gasmcast import GasmCastSystem, example_batch, load_pretrained, parse_model
+from gasmcast.systems.gasmcast import GasmCastSystem, example_batch
+from gasmcast.systems.gasmcast_config import parse_model
+from gasmcast.systems.gasmcast_network import load_pretrained
 from gasmcast.systems.mixing import MixingConfig
 from tests.features.random_weights import random_variables, save_variables
 

@@ -9,7 +9,8 @@ import pytest
 
 from configs import quickstart
 from gasmcast.core import rules
-from gasmcast.systems.gasmcast import GasmCastSystem, example_batch, parse_model
+from gasmcast.systems.gasmcast import GasmCastSystem, example_batch
+from gasmcast.systems.gasmcast_config import parse_model
 from gasmcast.training.optim import OptimConfig, make_optimizer
 
 CLASSES = ("up", "down", "left", "right")

@@ -120,7 +120,7 @@ def test_without_rollbacks_the_state_before_the_row_is_what_is_kept(run, tmp_pat
 
 def test_the_policy_stop_stops_at_the_first_and_another_one_goes_on(run, tmp_path):
   bad = lambda start: poisoned(start, {6})
-  with pytest.raises(TrainingError, match=r"Step 6: loss = nan, .* train.non_finite = 'stop'. The update was not app"):
+  with pytest.raises(TrainingError, match=r"Step 6: loss = nan, .*train.non_finite = 'stop'. The update was not app"):
     run(batches=bad, non_finite="stop")
   result, printed = run(batches=bad, non_finite="skip")
   assert result.status == "finished" and "Resuming at step 4." in printed

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from rich.console import Console
 
 from gasmcast.core.config import require
-from gasmcast.core.errors import DataError, Stopped
+from gasmcast.core.errors import ConfigError, DataError, Stopped
 from gasmcast.core.manifest import atomic_file, hash_json, write_json
 from gasmcast.core.types import Dataset
 from gasmcast.datasets.dataset import require_labels
@@ -58,12 +58,16 @@ class FoldsConfig:
 
 
 def check(experiment: Experiment) -> None:
-  """Refuses a configuration without a store."""
+  """Refuses a configuration without a store, and one that is impossible for one of the models."""
   require(
     experiment.store_folder is not None,
     "config.data.store is not set: folds are trained on stored features; run --job extract and name its store.",
   )
-  experiment.section("folds", FoldsConfig)
+  for streams in experiment.section("folds", FoldsConfig).streams:
+    try:
+      _model(experiment, streams)
+    except ConfigError as error:
+      raise ConfigError(f"The model with config.folds.streams {streams!r}: {error}") from error
   experiment.check_batch()
 
 
@@ -159,17 +163,20 @@ def _means(arrays: dict[str, np.ndarray], streams: tuple[str, ...]) -> dict[str,
   return means
 
 
+def _model(experiment: Experiment, streams: str, **fields: Any) -> Experiment:
+  """The experiment with these streams alone, and these `fields` at the top of the configuration."""
+  raw = copy.deepcopy(experiment.raw) | fields
+  raw["model"].setdefault("fusion", {})["streams"] = streams
+  return Experiment(raw, experiment.workdir / "folds" / streams, experiment.command, Console(file=io.StringIO()))
+
+
 def _train(
   experiment: Experiment, streams: str, seed: int, fold: int, whole: Dataset, held: np.ndarray, readers: tuple
 ) -> float:
   """The accuracy on the fold that is held out, after the last step."""
-  raw = copy.deepcopy(experiment.raw)
-  raw["seed"] = seed
-  raw["data"]["store"] = str(experiment.store.folder)  # with one stream alone, several stores of a folder might agree
-  raw["model"].setdefault("fusion", {})["streams"] = streams
-  workdir = experiment.workdir / "folds" / streams / f"seed{seed}_fold{fold}"
-  quiet = Console(file=io.StringIO())
-  part, pretrained = Experiment(raw, workdir, experiment.command, quiet).with_weights()
+  data = experiment.raw["data"] | {"store": str(experiment.store.folder)}  # of one stream several stores might agree
+  part, pretrained = _model(experiment, streams, seed=seed, data=data).with_weights()
+  workdir = part.workdir / f"seed{seed}_fold{fold}"
   train, test = _part(whole, "train", np.flatnonzero(~held)), _part(whole, "validation", np.flatnonzero(held))
   config = part.train_config(train)
   once = {"validate_every": config.steps, "checkpoint_every": config.steps, "patience": 0}
@@ -184,7 +191,7 @@ def _train(
     workdir,
     part.identity(train, test, pretrained),
     pretrained=pretrained.variables,
-    console=quiet,
+    console=part.console,
   )
   if result.status == "terminated":
     raise Stopped(result.message)

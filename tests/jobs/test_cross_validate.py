@@ -77,6 +77,17 @@ def test_told_to_stop_it_stops_and_takes_no_number_for_a_score(finished, tmp_pat
   assert not (tmp_path / "folds.json").exists()
 
 
+def test_a_rule_that_one_of_the_models_has_no_parameter_for_is_refused_before_anything_is_trained(finished):
+  raw = copy.deepcopy(finished.raw)
+  raw["optim"]["lr_rules"] = (("^fusion/pool_motion/", 0.1), (".*", 1.0))
+  raw["folds"]["streams"] = ("both", "semantic")
+  experiment = Experiment(raw, finished.workdir, "command", Console(quiet=True))
+  with pytest.raises(
+    ConfigError, match=r"^The model with config\.folds\.streams .semantic.: .*pool_motion.* matches"
+  ):
+    cross_validate.check(experiment)
+
+
 def make_dataset(split, ids):
   examples = tuple(Example(id, f"{id}.webm", {"action": 0}, group=id) for id in ids)
   return Dataset("set", split, examples, {"action": ("one", "two")}, f"print of {split}")

@@ -82,9 +82,7 @@ def test_a_rule_that_one_of_the_models_has_no_parameter_for_is_refused_before_an
   raw["optim"]["lr_rules"] = (("^fusion/pool_motion/", 0.1), (".*", 1.0))
   raw["folds"]["streams"] = ("both", "semantic")
   experiment = Experiment(raw, finished.workdir, "command", Console(quiet=True))
-  with pytest.raises(
-    ConfigError, match=r"^The model with config\.folds\.streams .semantic.: .*pool_motion.* matches"
-  ):
+  with pytest.raises(ConfigError, match=r"^The model with config\.folds\.streams .semantic.: .*pool_motion.* matches"):
     cross_validate.check(experiment)
 
 

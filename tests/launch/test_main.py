@@ -70,7 +70,7 @@ def test_one_command_leads_from_nothing_to_a_report(finished):
 def test_the_same_command_again_says_that_the_run_is_complete(finished, data):
   workdir, _ = finished
   before = (workdir / "metrics.json").read_text()
-  result = run(workdir, data)
+  result = run(workdir, data, "--job=generate,train,evaluate")  # without the report, which takes as long as the rest
   assert result.returncode == 0
   assert "found and verified" in result.stdout and "All 8 steps are done" in result.stdout
   after = json.loads((workdir / "metrics.json").read_text())
@@ -86,14 +86,15 @@ def test_job_overrides_the_jobs_of_the_config(finished, data):
 
 @pytest.mark.reliability(2)
 def test_after_kill_9_the_run_resumes_and_ends_identically(tmp_path, finished, data, figure):
-  killed = subprocess.Popen(command(tmp_path / "run", data), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
+  line = command(tmp_path / "run", data, "--job=train")
+  killed = subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
   deadline = time.monotonic() + 200
   while not (tmp_path / "run" / "checkpoints" / "2" / "checksums.json").exists():
     assert time.monotonic() < deadline and killed.poll() is None
     time.sleep(0.002)
   killed.send_signal(signal.SIGKILL)
   killed.wait()
-  resumed = run(tmp_path / "run", data)
+  resumed = run(tmp_path / "run", data, "--job=train,evaluate")
   assert resumed.returncode == 0 and "Resuming at step" in resumed.stdout
   whole, again = (json.loads((folder / "metrics.json").read_text()) for folder in (finished[0], tmp_path / "run"))
   assert again["meta"]["weights"] == whole["meta"]["weights"]
@@ -133,7 +134,7 @@ def test_an_unreadable_video_is_counted_named_and_masked(tmp_path, finished, dat
   workdir = tmp_path / "run"
   workdir.mkdir()
   (workdir / "checkpoints").symlink_to(finished[0] / "checkpoints")
-  result = run(workdir, broken, "--job", "evaluate,report")
+  result = run(workdir, broken, "--job", "evaluate")
   assert result.returncode == 2 and "1 of 12 clips of the split 'test' could not be read, more than" in result.stderr
   result = run(workdir, broken, "--job", "evaluate,report", "--config.train.max_error_share=0.1")
   assert result.returncode == 0, result.stderr
@@ -229,7 +230,9 @@ def test_a_folder_of_ones_own_is_left_alone_by_generate(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("config", ["ssv2_gasmcast.py:efficient", "ssv2_gasmcast_vjepa2.py:", "own_videos.py:"])
+@pytest.mark.parametrize(
+  "config", ["ssv2_gasmcast.py:efficient", "ssv2_gasmcast_vjepa2.py:", "ssv2_finetune.py:", "own_videos.py:"]
+)
 def test_the_full_configs_in_small(tmp_path, data, config):
   name, _, argument = config.partition(":")
   small = f"configs/{name}:{argument},runlocal".replace(":,", ":")

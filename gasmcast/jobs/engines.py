@@ -74,6 +74,7 @@ def run(
   console: Console | None = None,
   watch: Callable[[], None] | None = None,
   every: float = 1.0,
+  grace: float = _END_SECONDS,
 ) -> None:
   """Has `worker(*arguments)` run by all workers until each has returned.
 
@@ -83,6 +84,7 @@ def run(
     console: for words about workers that died; None is silent.
     watch: called in this process now and then, to show the progress.
     every: seconds between two calls of `watch`.
+    grace: seconds that spawned workers have to end by themselves when this process is told to stop.
 
   Raises:
     ConfigError: Ray is not installed, not there, or has not the resources.
@@ -94,7 +96,7 @@ def run(
     with _called(watch, every):
       worker(*arguments)
   elif config.engine == "processes":
-    _Processes(config, worker, arguments, console).run(watch, every)
+    _Processes(config, worker, arguments, console, grace).run(watch, every)
   else:
     from gasmcast.jobs import ray_engine  # it imports this module
 
@@ -123,8 +125,16 @@ def _called(watch: Callable[[], None], every: float) -> Iterator[None]:
 class _Processes:
   """Spawned processes of this machine, each replaced up to RESTARTS times."""
 
-  def __init__(self, config: EngineConfig, worker: Callable[..., None], arguments: tuple[Any, ...], console: Console):
+  def __init__(
+    self,
+    config: EngineConfig,
+    worker: Callable[..., None],
+    arguments: tuple[Any, ...],
+    console: Console,
+    grace: float,
+  ):
     self._config, self._worker, self._arguments, self._console = config, worker, arguments, console
+    self._grace = grace
     self._context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of jax's threads
     self._running: dict[int, tuple[multiprocessing.process.BaseProcess, Connection]] = {}
     self._deaths = [0] * config.workers
@@ -179,7 +189,7 @@ class _Processes:
     for process, _ in self._running.values():
       process.terminate()
     for process, receiver in self._running.values():
-      process.join(_END_SECONDS)
+      process.join(self._grace)
       if process.is_alive():
         process.kill()
         process.join()

@@ -38,6 +38,7 @@ _LEFT_OUT = ("at step", "duration")  # of the table there
 _WIDEST = 1000  # columns of a log file
 _DPI = 130
 _LOOK_SECONDS = 1.0  # between two looks for trials that have ended
+_GRACE_SECONDS = 300.0  # in which workers that are told to stop finish a compilation, a step and a checkpoint
 
 
 def check(experiment: Experiment) -> None:
@@ -121,7 +122,7 @@ def _work(experiment: Experiment, plan: Plan, study: Study, before: frozenset[in
   jax.extend.backend.clear_backends()  # else this process keeps the memory of a GPU that a worker needs
   engine = engines.EngineConfig("processes", workers=config.workers, gpus=config.gpus)
   with _stopping():
-    engines.run(engine, work_in_process, arguments, experiment.console, watch, _LOOK_SECONDS)
+    engines.run(engine, work_in_process, arguments, experiment.console, watch, _LOOK_SECONDS, _GRACE_SECONDS)
   if unfinished := sum(trial.ended is None for trial in study.trials()):
     raise Stopped(f"Told to stop: {unfinished} trials have not ended; the same command goes on.")
 

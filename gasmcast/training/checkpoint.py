@@ -65,6 +65,18 @@ class _Kept:
     return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, which leaves SIGTERM to `termination.Termination`.
+
+  All processes agree on the question at which they are told of the signal by its number. Orbax asks too, with the step
+  as the number, and the loop would then wait for a number that it never asks with, or has passed.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    """Never asks."""
+    return False
+
+
 class Checkpoints:
   """The checkpoints in one folder. A context manager: leaving it waits until everything is on the disk.
 
@@ -75,9 +87,7 @@ class Checkpoints:
   def __init__(self, folder: str | os.PathLike):
     self.folder = pathlib.Path(folder).absolute()  # Orbax reports a relative path only after the save
     self._kept = _Kept()
-    self._manager = ocp.CheckpointManager(
-      self.folder, options=ocp.CheckpointManagerOptions(preservation_policy=self._kept)
-    )
+    self._manager = _Manager(self.folder, options=ocp.CheckpointManagerOptions(preservation_policy=self._kept))
     self._sealer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
     self._sealed: concurrent.futures.Future | None = None
     self._needed = 0

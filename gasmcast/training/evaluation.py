@@ -80,7 +80,10 @@ class Validation:
   termination: Termination
 
   def __call__(self, state: TrainState, step: int, limit: int | None = None) -> dict[str, float] | None:
-    """Its numbers, of the first `limit` batches; None if the run was told to stop meanwhile."""
+    """Its numbers; None if the run was told to stop meanwhile.
+
+    With `limit` they are those of the first batches alone, and None if none of their examples could be read.
+    """
 
     def interrupted() -> bool:
       self.watchdog.at("validating", step)
@@ -89,4 +92,6 @@ class Validation:
     with closing(self.batches()) as batches:
       stripped = (self.errors.strip(batch, "validation", step) for batch in itertools.islice(batches, limit))
       sums = evaluate(self.step, state, stripped, self.mesh, interrupted)
-    return None if sums is None else summarize(self.system, sums)
+    if sums is None or (limit is not None and not sums["rows"]):
+      return None
+    return summarize(self.system, sums)

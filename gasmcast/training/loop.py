@@ -28,7 +28,7 @@ from gasmcast.training.config import TrainConfig
 from gasmcast.training.data_errors import DataErrors
 from gasmcast.training.evaluation import Validation
 from gasmcast.training.feed import Feed, first_batch
-from gasmcast.training.finite import NonFinite
+from gasmcast.training.finite import NonFinite, require_finite
 from gasmcast.training.lock import WorkdirLock
 from gasmcast.training.monitor import Monitor
 from gasmcast.training.profiling import Profiler
@@ -229,6 +229,7 @@ class _Run:
     if step <= selection.validated_at or (step % config.validate_every and step != config.steps):
       return
     self.monitor.flush()
+    require_finite(self.state)  # or its numbers might make it the best
     with self.monitor.meter.apart("validation"):
       numbers = self.validation(self.state, step)
     if numbers is None:  # told to stop; the resumed run validates this step
@@ -252,7 +253,8 @@ class _Run:
       )
 
   def _save_if_due(self, status: str) -> None:
-    regular = self.step == self.progress.selection.best_step or self.step % self.config.checkpoint_every == 0
+    due = self.step == self.progress.selection.best_step or self.step % self.config.checkpoint_every == 0
+    regular = due or self.saved is None
     if not (status or regular) or self.saved == (self.step, self.progress.selection):
       return
     self.monitor.flush()

@@ -148,7 +148,8 @@ class Monitor:
       raise TrainingError(
         f"{self.counts.failed} of the {self.counts.seen} clips seen by step {step} could not be read, more than the "
         f"share of {allowed:g} allowed by config.train.max_error_share. data_errors.jsonl lists them with reasons: "
-        "repair the files, take them out of the annotations, or raise the share."
+        "repair the files, take them out of the annotations (which is another run, in another workdir), or raise "
+        "the share."
       )
 
   def _beside(self, numbers: Mapping[str, float], groups: Mapping[str, np.ndarray]) -> dict[str, float]:

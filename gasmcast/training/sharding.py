@@ -69,8 +69,11 @@ def make_mesh(model: int = 1, devices: Sequence[jax.Device] | None = None) -> Me
     held % model == 0,
     f"config.sharding.model = {model} does not divide the {held} devices of a process; use a divisor of {held}.",
   )
-  # Auto is stated: jax.make_mesh defaults to Explicit axes, on which Linen's constraints fail.
-  return jax.make_mesh((len(devices) // model, model), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+  # In the order of the processes, so that row after row of a batch is one process's after the other's, as what is
+  # gathered from all of them; jax.make_mesh arranges the devices of a TPU as they are wired.
+  ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
+  arranged = np.array(ordered).reshape(len(devices) // model, model)
+  return Mesh(arranged, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -66,7 +66,7 @@ class Watchdog:
     self._seconds, self._folder, self._end = seconds, pathlib.Path(workdir) / "watchdog", end
     self._interval = min(max(seconds / 10, 0.05), _LONGEST_INTERVAL)
     self._done: collections.Counter[str] = collections.Counter()
-    self._place = _Place(0, "starting", 0, float("inf"))
+    self._place = _Place(0, "starting", 0, max(seconds, FIRST_SECONDS))
     self._looks = 0
     self._left = threading.Event()
     self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)

@@ -134,16 +134,17 @@ def working(workdir):
 def test_workers_killed_at_random_share_the_trials_and_lose_none(tmp_path, kills):
   total = 10 * kills
   workers = [start("search", tmp_path, total, 0.05) for _ in range(3)]
-  for _ in range(kills):
+  for number in range(kills):
     holding = []
     while not holding:
       pids = working(tmp_path)
       holding = [worker for worker in workers if worker.pid in pids and worker.poll() is None]
       assert any(worker.poll() is None for worker in workers), "all was done before all were killed"
       time.sleep(0.005)
-    holding[0].kill()
-    holding[0].wait()
-    workers[workers.index(holding[0])] = start("search", tmp_path, total, 0.05)
+    killed = holding[number % len(holding)]  # not the same trial again and again, which would then fail
+    killed.kill()
+    killed.wait()
+    workers[workers.index(killed)] = start("search", tmp_path, total, 0.05)
   for worker in workers:
     assert worker.wait(timeout=300) == 0
   trials = found(tmp_path)

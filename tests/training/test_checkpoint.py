@@ -6,6 +6,7 @@ import os
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import multihost_utils
 
 from gasmcast.core.errors import WorkdirError
 from gasmcast.training.checkpoint import CHECKSUMS, Checkpoints
@@ -169,3 +170,10 @@ def test_a_failing_save_is_not_silent(tmp_path, new_state, monkeypatch):
   monkeypatch.setattr("gasmcast.training.checkpoint.write_json", fail)
   with pytest.raises(OSError, match="Input/output error"), Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(at_step(new_state(), 1), {"identity": IDENTITY})
+
+
+def test_orbax_does_not_ask_for_the_signal_that_the_loop_asks_for(tmp_path, monkeypatch):
+  """Its number would be another one than the loop's, and the loop would never be told."""
+  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: True)
+  with Checkpoints(tmp_path) as checkpoints:
+    assert not checkpoints._manager.reached_preemption(5)

@@ -53,7 +53,7 @@ def test_no_flipped_bit_is_silent(two_steps, flips, figure):
 def test_a_file_that_is_cut_emptied_or_gone_is_found(two_steps, every, figure):
   folder, state, expected = two_steps
   damages = {
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-2]),
     "emptied": lambda path: path.write_bytes(b""),
     "deleted": lambda path: path.unlink(),
   }

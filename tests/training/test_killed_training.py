@@ -116,6 +116,9 @@ def test_of_two_trainers_the_second_is_refused_and_the_lock_of_a_killed_one_is_r
   ((code, printed),) = outcomes([start(tmp_path, config=endless)])
   assert code == EXIT_USER and f"{tmp_path} is in use by process {first.pid} on " in printed
   assert (tmp_path / "metrics.jsonl").read_bytes().startswith(before) and first.poll() is None
+  while not any(tmp_path.glob(f"checkpoints/*/{CHECKSUMS}")):
+    assert first.poll() is None
+    time.sleep(0.02)
   first.kill()
   outcomes([first])
   third = start(tmp_path, sent="SIGTERM", at=30, config=endless)

@@ -173,6 +173,16 @@ def test_other_frozen_weights_are_another_run(whole):
     toy_system.train(whole[0], pretrained=weights)
 
 
+def test_a_first_validation_batch_that_can_not_be_read_ends_no_run(run):
+  def validation():
+    first, *others = toy_system.validation_batches()
+    yield {**first, "ok": np.zeros(8, bool)}
+    yield from others
+
+  result, printed = run(validation=validation)
+  assert result.status == "finished" and "validation: loss" in printed
+
+
 def test_an_unknown_best_metric_is_refused_before_the_first_step(run):
   with pytest.raises(ConfigError, match=r"best_metric = 'top5' is no number .* use one of loss, examples, top1"):
     run(best_metric="top5")

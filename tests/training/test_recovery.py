@@ -94,6 +94,14 @@ def test_a_row_from_the_first_step_on_leads_back_to_the_beginning(run, tmp_path,
   assert result.status == "finished" and "Step 3: back to the parameters of step 0, and on" in printed
 
 
+def test_a_run_resumed_with_the_policy_rollback_goes_back_to_where_it_was_resumed(run):
+  seldom = {"checkpoint_every": 1000, "validate_every": 12}
+  cut, _ = run(batches=lambda start: terminating(train_batches(start), 4 - start), **seldom)
+  assert cut.status == "terminated"
+  result, printed = run(batches=lambda start: poisoned(start, {8, 9, 10}), **seldom, **ROLLBACK)
+  assert result.status == "finished" and f"Step 10: back to the parameters of step {cut.steps}, and on" in printed
+
+
 @pytest.mark.reliability(10)
 def test_nan_for_ten_steps_leads_back_and_then_ends_the_run(run, tmp_path, new_state, figure):
   bad = lambda start: poisoned(start, range(6, 16))

@@ -1,5 +1,7 @@
 """Meshes, placements by rule, and batches split over devices."""
 
+import collections
+
 import jax
 import numpy as np
 import optax
@@ -158,3 +160,11 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_sizes():
   message = r"global batch of 12 rows \(12 on each of 1 process\(es\)\).*8 devices.*the nearest are 8 and 16"
   with pytest.raises(ConfigError, match=message):
     shard_batch({"vector": np.zeros((12, 2))}, make_mesh())
+
+
+def test_the_rows_of_a_process_lie_side_by_side_however_the_devices_are_wired():
+  """Scores are gathered process by process."""
+  Device = collections.namedtuple("Device", ["process_index", "id", "platform", "device_kind"])
+  wired = [Device(process, id, "tpu", "TPU v4") for process, id in ((0, 0), (1, 2), (1, 3), (0, 1))]
+  mesh = make_mesh(devices=wired)
+  assert [(each.process_index, each.id) for each in mesh.devices.flat] == [(0, 0), (0, 1), (1, 2), (1, 3)]

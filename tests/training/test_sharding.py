@@ -1,6 +1,6 @@
 """Meshes, placements by rule, and batches split over devices."""
 
-import collections
+import dataclasses
 
 import jax
 import numpy as np
@@ -162,9 +162,18 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_sizes():
     shard_batch({"vector": np.zeros((12, 2))}, make_mesh())
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """What a mesh wants to know of a device."""
+
+  process_index: int
+  id: int
+  platform: str = "tpu"
+  device_kind: str = "TPU v4"
+
+
 def test_the_rows_of_a_process_lie_side_by_side_however_the_devices_are_wired():
   """Scores are gathered process by process."""
-  Device = collections.namedtuple("Device", ["process_index", "id", "platform", "device_kind"])
-  wired = [Device(process, id, "tpu", "TPU v4") for process, id in ((0, 0), (1, 2), (1, 3), (0, 1))]
+  wired = [Device(process, id) for process, id in ((0, 0), (1, 2), (1, 3), (0, 1))]
   mesh = make_mesh(devices=wired)
   assert [(each.process_index, each.id) for each in mesh.devices.flat] == [(0, 0), (0, 1), (1, 2), (1, 3)]

@@ -80,8 +80,8 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
   """The checkpoints in one folder. A context manager: leaving it waits until everything is on the disk.
 
-  Kept are the two newest, the best, and one to go back to. With several processes every method is called on each of
-  them, and the folder is on a file system that all share.
+  Kept are the two newest, the best and one to go back to, and until the next save what these were before. With several
+  processes every method is called on each of them, and the folder is on a file system that all share.
   """
 
   def __init__(self, folder: str | os.PathLike):
@@ -91,6 +91,7 @@ class Checkpoints:
     self._sealer = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
     self._sealed: concurrent.futures.Future | None = None
     self._needed = 0
+    self._named: tuple[int | None, ...] = ()  # of the newest step
 
   def steps(self) -> list[int]:
     """All steps in the folder, in order."""
@@ -118,10 +119,13 @@ class Checkpoints:
     step = int(state.step)
     for abandoned in [other for other in self.steps() if other >= step]:
       self._manager.delete(abandoned)
-    self._kept.named = (best_step, good_step)
+    # Orbax deletes when the arrays are written, and a step counts when its checksums are, which is later: until then
+    # what the step before named is what a killed run comes back to.
+    self._kept.named = (best_step, good_step, *self._named)
+    self._named = (best_step, good_step)
     self._kept.aside -= {step}
     self._needed = max(sum(leaf.nbytes for leaf in jax.tree.leaves(_learned(state))), self._size_before())
-    stored = ocp.args.JsonSave({**meta, "best_step": best_step})
+    stored = ocp.args.JsonSave({**meta, "best_step": best_step, "good_step": good_step})
     arguments = ocp.args.Composite(state=ocp.args.StandardSave(_learned(state)), meta=stored)
     with self._explained():
       saved = self._manager.save(step, args=arguments)
@@ -206,6 +210,7 @@ class Checkpoints:
       else:
         if which == "latest":
           self._kept.aside = frozenset(other for other in candidates if other > step)
+          self._named = (meta["best_step"], meta["good_step"])
         return Restored(target.replace(**restored.state), meta, tuple(problems))
     if unfinished < len(problems) or which != "latest":
       raise WorkdirError(

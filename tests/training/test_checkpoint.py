@@ -53,7 +53,7 @@ def test_a_state_comes_back_bit_for_bit_with_its_meta(tmp_path, new_state):
   for which, step in (("latest", 3), ("best", 2), (2, 2)):
     restored = restore(tmp_path, state, which)
     assert fingerprint(restored.state) == fingerprint(at_step(state, step))
-    assert restored.meta == {"identity": IDENTITY, "note": f"step {step}", "best_step": 2}
+    assert restored.meta == {"identity": IDENTITY, "note": f"step {step}", "best_step": 2, "good_step": None}
     assert restored.notes == ()
   assert restored.state.frozen["backbone/kernel"] is state.frozen["backbone/kernel"]
 
@@ -170,6 +170,21 @@ def test_a_failing_save_is_not_silent(tmp_path, new_state, monkeypatch):
   monkeypatch.setattr("gasmcast.training.checkpoint.write_json", fail)
   with pytest.raises(OSError, match="Input/output error"), Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(at_step(new_state(), 1), {"identity": IDENTITY})
+
+
+def test_the_best_before_outlives_a_new_best_that_was_never_finished(tmp_path, new_state):
+  """Killed between the arrays and the checksums of step 4, the best is step 1 again."""
+  save_all(tmp_path, new_state(), {1: 1, 2: 1, 3: 1, 4: 4})
+  (tmp_path / "4" / CHECKSUMS).unlink()
+  assert int(restore(tmp_path, new_state(), "best").state.step) == 1
+  with Checkpoints(tmp_path) as checkpoints:
+    checkpoints.restore(new_state(), IDENTITY)
+    checkpoints.save(at_step(new_state(), 4), {"identity": IDENTITY}, 4)
+    assert 1 in checkpoints.steps()
+    checkpoints.save(at_step(new_state(), 5), {"identity": IDENTITY}, 4)
+    checkpoints.wait()
+  with Checkpoints(tmp_path) as checkpoints:
+    assert checkpoints.steps() == [4, 5]
 
 
 def test_orbax_does_not_ask_for_the_signal_that_the_loop_asks_for(tmp_path, monkeypatch):

@@ -100,4 +100,4 @@ def test_a_step_to_go_back_to_is_kept_besides_the_others(tmp_path, new_state):
     for step, good in ((1, 1), (2, 1), (3, 1), (4, 1), (5, 5), (6, 5)):
       checkpoints.save(at_step(state, step), {"identity": IDENTITY}, best_step=None, good_step=good)
       checkpoints.wait()
-      assert checkpoints.steps() == {1: [1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 3, 4], 5: [4, 5], 6: [5, 6]}[step]
+      assert checkpoints.steps() == {1: [1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 3, 4], 5: [1, 4, 5], 6: [5, 6]}[step]

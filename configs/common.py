@@ -22,7 +22,7 @@ _STREAM_CHOICES = {"i3d_rgb": {"mode": "atrous"}}  # where the published network
 _ODD_GRIDS = ("resnet50", "efficientnet_lite0")  # 7 x 7 tokens have no 2x2 merge
 
 
-def options(arg: str, **defaults: str | bool) -> ConfigDict:
+def options(arg: str, **defaults: str | bool | int) -> ConfigDict:
   """The config argument "name=value,flag" as fields; the first value may stand without its name.
 
   Raises:
@@ -42,6 +42,10 @@ def options(arg: str, **defaults: str | bool) -> ConfigDict:
       if value not in ("True", "False"):
         raise ValueError(f"config argument {name}={value}: use True or False.")
       parsed[name] = value == "True"
+    elif isinstance(defaults[name], int):
+      if not value.isdecimal():
+        raise ValueError(f"config argument {name}={value}: use a whole number.")
+      parsed[name] = int(value)
     else:
       parsed[name] = value
   return parsed

@@ -21,15 +21,15 @@ DEPTH = 12  # of ViT-B
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: blocks=NUMBER (of the semantic backbone, that learn), variant=... as in ssv2_gasmcast, runlocal."""
-  arguments = common.options(arg, blocks="1", variant="efficient", runlocal=False)
-  config, blocks = ssv2_gasmcast.get_config(arguments.variant), int(arguments.blocks)
+  arguments = common.options(arg, blocks=1, variant="efficient", runlocal=False)
+  config = ssv2_gasmcast.get_config(arguments.variant)
   config.model.semantic.trainable = True
   config.model.fusion.drop_path = 0.1
   config.model.mixing.update({"mixup": 0.8, "cutmix": 1.0, "probability": 0.5})
-  if blocks > 1:
+  if arguments.blocks > 1:
     config.model.max_trainable = 0
   config.optim.lr = 1e-4
-  config.optim.trained = common.last_blocks(DEPTH, blocks)
+  config.optim.trained = common.last_blocks(DEPTH, arguments.blocks)
   config.optim.lr_rules = common.layer_decay(DEPTH, 0.75)
   config.train.update({"steps": "10 epochs", "average_decay": 0.9998})
 

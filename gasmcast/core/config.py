@@ -67,7 +67,7 @@ def parse_kind(kinds: Mapping[str, type], values: Mapping[str, Any], where: str)
   fields = dict(values)
   kind = fields.pop("kind", None)
   if kind not in kinds:
-    raise ConfigError(f"{where}.kind = {kind!r} can't be; use one of {', '.join(kinds)}.")
+    raise ConfigError(f"{where}.kind = {kind!r} is not one of {', '.join(map(repr, kinds))}.")
   return parse(kinds[kind], fields, where)
 
 

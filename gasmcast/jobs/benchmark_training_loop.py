@@ -183,18 +183,10 @@ class RunningLoop:
     streams = iter((lambda start: endless(self._batches, start), self._as_ordered))
     validation = lambda: iter(self._batches[:1])
     console = Console(file=io.StringIO())
+    given = (self._fusion.system, lambda start: next(streams)(start), validation, self._config, self.workdir, {})
     try:
-      fit(
-        self._fusion.system,
-        lambda start: next(streams)(start),
-        validation,
-        self._config,
-        self.workdir,
-        {},
-        console=console,
-      )
-    except _Ended:
-      pass
+      with contextlib.suppress(_Ended):  # which `end` has asked for; nobody waits for an answer
+        fit(*given, console=console)
     except BaseException as error:
       self._answers.put(error)
 

@@ -109,7 +109,7 @@ def fit(
     # 4. The loop.
     validation = Validation(system, evaluation, validation_batches, mesh, errors, watchdog, termination)
     saving = _Saving(checkpoints, identity, lock, watchdog, monitor)
-    services = (validation, saving, feed, monitor, tracker, profiler, termination)
+    services = (validation, saving, feed, monitor, tracker, profiler, termination, watchdog)
     return _Run(config, train, *services, validated, state, progress).to_the_end()
 
 
@@ -182,6 +182,7 @@ class _Run:
   tracker: Tracker
   profiler: Profiler
   termination: Termination
+  watchdog: Watchdog
   validated: Callable[[int, Mapping[str, float]], None]
   state: TrainState
   progress: Progress
@@ -269,7 +270,7 @@ class _Run:
 
   def _train(self) -> None:
     step = self.step + 1
-    self.validation.watchdog.at("training", step)
+    self.watchdog.at("training", step)
     self.profiler.before(step)
     self.state, metrics = self.monitor.run(step, self.train, self.state, self.ahead)
     self.step = step

@@ -149,7 +149,7 @@ def test_the_full_configuration_holds_every_promise(make):
 def test_a_case_of_an_unknown_kind_is_refused(config, make):
   given = config("memory")
   given.cases.memory.kind = "speed"
-  with pytest.raises(ConfigError, match="config.cases.memory.kind = 'speed' can't be; use one of decode, load"):
+  with pytest.raises(ConfigError, match="config.cases.memory.kind = 'speed' is not one of 'decode', 'load'"):
     make(given)
 
 

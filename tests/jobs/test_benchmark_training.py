@@ -297,7 +297,7 @@ def test_the_full_configuration_holds_every_promise(make):
 @pytest.mark.parametrize(
   ("name", "change", "message"),
   [
-    (STEP, {"kind": "speed"}, f"config.cases.{STEP}.kind = 'speed' can't be; use one of step, loop, memory"),
+    (STEP, {"kind": "speed"}, f"config.cases.{STEP}.kind = 'speed' is not one of 'step', 'loop', 'memory'"),
     (
       STEP,
       {"our_sides": ("fast",)},

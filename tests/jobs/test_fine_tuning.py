@@ -51,6 +51,8 @@ def test_the_config_of_the_second_stage_keeps_the_budget(make):
   assert two.parameters()["semantic"]["trainable"] == 2 * 7_088_640 + 1_536
   trained = sum(part["trainable"] for name, part in two.parameters().items() if "auxiliary" not in name)
   assert round(trained / 1e6, 1) == 23.3
+  with pytest.raises(ValueError, match="config argument blocks=two: use a whole number"):
+    ssv2_finetune.get_config("blocks=two")
   for blocks in ("0", "13"):
     with pytest.raises(ValueError, match=f"{blocks} blocks of 12 can't learn; use 1 to 12"):
       ssv2_finetune.get_config(f"blocks={blocks}")

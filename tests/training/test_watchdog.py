@@ -43,6 +43,12 @@ def test_a_run_that_stands_still_is_ended_with_what_it_did_and_its_stacks(starte
   assert " training, step 4\n" in text and "test_watchdog.py" in text and "most recent call first" in text
 
 
+def test_a_run_that_stands_still_before_its_first_step_is_ended(started):
+  _, messages = started
+  wait_for(messages)
+  assert "this process is starting, step 0." in messages[0]
+
+
 def test_progress_of_any_kind_keeps_it_still(started):
   dog, messages = started
   until = time.monotonic() + 6 * SECONDS

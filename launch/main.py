@@ -70,7 +70,11 @@ def _words(error: Exception) -> str:
   inner, unknown = error, isinstance(error, (AttributeError, KeyError))
   while inner.args and isinstance(inner.args[0], Exception):
     inner = inner.args[0]
-  text = " ".join(str(inner.args[0] if inner.args else inner).split())
+  said = str(inner.args[0] if inner.args else inner)
+  flag, raised, trace = said.partition(": Error whilst parsing config file:")
+  if raised:  # with the whole traceback of the config file, whose last line says what it is
+    said = f"{flag}: {trace.strip().splitlines()[-1].removeprefix('ValueError: ')}"
+  text = " ".join(said.split())
   return f"the config has no field {text}" if unknown else text
 
 

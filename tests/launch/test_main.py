@@ -184,6 +184,9 @@ def test_a_missing_flag_and_a_missing_config_are_one_line(tmp_path):
   assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "--config is missing" in result.stderr
   result = bare("--config", "configs/none.py", "--workdir", str(tmp_path))
   assert (result.returncode, result.stderr.count("\n")) == (2, 1) and "configs/none.py" in result.stderr
+  result = bare("--config", "configs/ssv2_finetune.py:blocks=13", "--workdir", str(tmp_path))
+  told = "flag --config=configs/ssv2_finetune.py:blocks=13: 13 blocks of 12 can't learn; use 1 to 12."
+  assert (result.returncode, result.stderr) == (2, f"error: command line: {told}\n")
 
 
 def test_help_lists_the_flags():

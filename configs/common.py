@@ -11,12 +11,12 @@ _STREAM_FIELDS = {
   bool: "gated_mlp antialias frozen_norm differences",
 }
 _FUSION_FIELDS = {
-  str: "streams relative_bias graph_width graph_neighbours graph_score direction pooling",
+  str: "streams relative_bias graph_width graph_neighbours graph_score exchange direction pooling join",
   int: "heads semantic_blocks motion_blocks semantic_radius semantic_nearest motion_window motion_radius "
-  "motion_nearest bottleneck",
+  "motion_nearest bottleneck lstm_width join_width",
   float: "bias_std graph_ffn_ratio layer_scale bcast_ffn_ratio embedding_std dropout drop_path",
   tuple: "windows merge_before",
-  bool: "input_norm time_embedding space_embedding zero_init pool_time_bias auxiliary remat",
+  bool: "input_norm place_bias time_embedding space_embedding zero_init pool_time_bias auxiliary remat",
 }
 _STREAM_CHOICES = {"i3d_rgb": {"mode": "atrous"}}  # where the published network is not what a stream needs
 _ODD_GRIDS = ("resnet50", "efficientnet_lite0")  # 7 x 7 tokens have no 2x2 merge
@@ -358,6 +358,11 @@ def moving_objects() -> ConfigDict:
       "frames_min": 18,
       "frames_max": 24,
       "fps": 12,
+      "templates": "twelve",
+      "distractors": 0,
+      "camera": 0.0,
+      "zoom": 0.0,
+      "backgrounds": "clouds",
     }
   )
 

@@ -44,7 +44,9 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model = ConfigDict(
     {
       "variant": "efficient",
+      "semantic_tokens": "patches",
       "motion_tokens": "grid",
+      "repeat_motion": False,
       "stride": 2,
       "fusion": common.fusion(),
       "semantic": common.stream(

@@ -53,7 +53,9 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model = ConfigDict(
     {
       "variant": arguments.variant,
+      "semantic_tokens": "patches",
       "motion_tokens": "segments",
+      "repeat_motion": False,
       "stride": 2,
       "fusion": common.fusion(arguments.semantic),
       "semantic": common.stream(arguments.semantic),

@@ -16,16 +16,18 @@ from gasmcast.features.backbones import BACKBONES, FAMILIES
 from gasmcast.features.network import RANDOM, load
 from gasmcast.features.weights.sources import find
 
+GIVEN = "given"  # name of a stream whose features are what the data set holds
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamConfig:
   """One stream of a model.
 
   Attributes:
-    name: of a published network in `BACKBONES`, or of a family in `FAMILIES`.
+    name: of a published network in `BACKBONES`, or of a family in `FAMILIES`; or "given", which has no network.
     weights: as `features.load` takes them; "random": drawn when the training begins.
     trainable: False freezes it: no gradient, no optimiser state, norms in inference mode.
-    network: the family's own dataclass.
+    network: the family's own dataclass; None of "given".
     given: the fields of `network` that the configuration names; they stand against a config.json beside the weights.
   """
 
@@ -78,12 +80,19 @@ def parse_stream(values: Mapping[str, Any], stream: str) -> StreamConfig:
   values = {name: value for name, value in dict(values).items() if value is not None}
   where = f"config.model.{stream}"
   name, weights, trainable = values.pop("name", ""), values.pop("weights", None), values.pop("trainable", False)
+  if name == GIVEN:
+    require(
+      weights is None and not trainable and not values,
+      f"{where}.name = 'given' has no network, so it takes no {', '.join(values) or 'weights and does not train'}; "
+      "leave its other fields at None, or name a backbone.",
+    )
+    return StreamConfig(GIVEN, None, False, None)
   families = [key for key, family in FAMILIES.items() if family.stream == stream]
   published = [key for key, backbone in BACKBONES.items() if backbone.family in families]
   require(
     name in published or name in families,
     f"{where}.name = {name!r} is no {stream} backbone; use one of {', '.join(published)}, or of the families "
-    f"{', '.join(families)}.",
+    f"{', '.join(families)}; or 'given' for a data set of features.",
   )
   for field, value, kind in (("weights", weights, str), ("trainable", trainable, bool)):
     require(

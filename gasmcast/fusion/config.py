@@ -10,11 +10,12 @@ Stream = Literal["semantic", "motion"]
 Streams = Literal["both", "semantic", "motion"]
 RelativeBias = Literal["signed", "absolute", "none"]
 Neighbours = Literal["none", "structural", "similarity", "both", "complete", "random"]
+Pooling = Literal["attentive", "mean", "flat", "lstm", "scores"]
 
 
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
-  """Graph attention in each stream, the progressive B-CAST layers, and the pooling; the defaults are `base`.
+  """Graph attention in each stream, the layers of exchange, the pooling and the joining; the defaults are `base`.
 
   Attributes:
     streams: "both", or a single stream through the same graph, merges, pooling and head.
@@ -42,18 +43,27 @@ class FusionConfig:
     graph_ffn_ratio: hidden width over width of the graph's feed-forward part; 0 leaves it out.
     layer_scale: initial LayerScale of the graph's residual branches; 0 leaves it out.
 
+    exchange: the kind of layer in which the streams see each other: "bcast", or "vanilla" cross-attention at the full
+      width of each stream.
+    windows: one such layer for each; segment s is seen from frame t where |t - s| <= window. Without any, the
+      streams meet only where they are joined (late fusion).
+    merge_before: layers, counted from 1, that an attentive 2x2 merge of the patches precedes.
+    direction: which stream is changed by the layers.
+    place_bias: whether `relative_bias` counts between patches and the cells of a motion grid too.
+    time_embedding, space_embedding: learned codes of the layers, with the initial deviation `embedding_std`, near that
+      of the normalised tokens they are added to.
+    zero_init: what a layer adds to the streams starts at zero, so that they are independent at the start.
     bottleneck: width of the B-CAST layers and of the pooling keys.
-    windows: one B-CAST layer for each; segment s is seen from frame t where |t - s| <= window. Without any, the
-      streams meet only in the classifier (late fusion).
-    merge_before: B-CAST layers, counted from 1, that an attentive 2x2 merge of the patches precedes.
-    direction: which stream is changed by the B-CAST layers.
-    bcast_ffn_ratio: hidden width over `bottleneck` of their feed-forward parts; 0 leaves them out.
-    time_embedding, space_embedding: learned codes of the B-CAST layers, with the initial deviation `embedding_std`,
-      near that of the normalised tokens they are added to.
-    zero_init: up-projections start at zero, so that the streams are independent at the start.
+    bcast_ffn_ratio: hidden width over `bottleneck` of the feed-forward parts of B-CAST; 0 leaves them out.
 
-    pooling: "attentive" or "mean", of each stream.
+    pooling: of each stream. "attentive"; "mean" over time and tokens; "flat": the mean over tokens of every frame, one
+      after the other; "lstm": the last state of an LSTM over the frames, which reads both streams' means over tokens;
+      "scores": the means of each frame are classified and the scores averaged (TSN, Wang et al. 2016).
     pool_time_bias: a learned bias by head and time in the attentive pooling.
+    lstm_width: of the LSTM's state.
+    join: of the pooled vectors, before the classification. "concat"; "mlp": a hidden layer on the concatenation;
+      "product": both streams projected to one width and multiplied (Kim et al. 2017).
+    join_width: of that hidden layer, or of that product.
     auxiliary: classification heads before the first layer and after each but the last.
     dropout: before the classification.
     drop_path: probability of dropping a residual branch in training.
@@ -82,18 +92,23 @@ class FusionConfig:
   graph_ffn_ratio: float = 2.0
   layer_scale: float = 0.1
 
-  bottleneck: int = 256
+  exchange: Literal["bcast", "vanilla"] = "bcast"
   windows: tuple[int, ...] = (1, 3, 7)
   merge_before: tuple[int, ...] = (2,)
   direction: Literal["both", "motion_to_semantic", "semantic_to_motion"] = "both"
-  bcast_ffn_ratio: float = 4.0
+  place_bias: bool = True
   time_embedding: bool = True
   space_embedding: bool = True
   embedding_std: float = 0.5
   zero_init: bool = True
+  bottleneck: int = 256
+  bcast_ffn_ratio: float = 4.0
 
-  pooling: Literal["attentive", "mean"] = "attentive"
+  pooling: Pooling = "attentive"
   pool_time_bias: bool = True
+  lstm_width: int = 512
+  join: Literal["concat", "mlp", "product"] = "concat"
+  join_width: int = 512
   auxiliary: bool = False
   dropout: float = 0.0
   drop_path: float = 0.0
@@ -110,7 +125,7 @@ class FusionConfig:
     require(
       all(1 <= layer <= len(self.windows) for layer in self.merge_before)
       and len(set(self.merge_before)) == len(self.merge_before),
-      f"fusion.merge_before = {self.merge_before}: names B-CAST layers, each once, counted from 1 to "
+      f"fusion.merge_before = {self.merge_before}: names layers of exchange, each once, counted from 1 to "
       f"{len(self.windows)} (the length of fusion.windows).",
     )
     require(
@@ -121,7 +136,7 @@ class FusionConfig:
 
 
 def _require_ranges(config: FusionConfig) -> None:
-  positive = ("heads", "bottleneck")
+  positive = ("heads", "bottleneck", "lstm_width", "join_width")
   counts = ("semantic_blocks", "motion_blocks", "semantic_radius", "semantic_nearest", "motion_window")
   scales = ("motion_radius", "motion_nearest", "graph_ffn_ratio", "layer_scale", "bcast_ffn_ratio", "bias_std")
   for name in positive:
@@ -172,7 +187,7 @@ class StreamShapes:
 
 
 def shapes_at(config: FusionConfig, shapes: StreamShapes, depth: int) -> StreamShapes:
-  """The sizes inside B-CAST layer `depth` and after it; depth 0 is before the first."""
+  """The sizes inside layer of exchange `depth` and after it; depth 0 is before the first."""
   halvings = sum(layer <= depth for layer in config.merge_before)
   return dataclasses.replace(shapes, grid=(shapes.grid[0] >> halvings, shapes.grid[1] >> halvings))
 

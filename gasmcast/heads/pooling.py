@@ -14,6 +14,29 @@ def mean_pool(x: Float[Array, "B T N D"]) -> Float[Array, "B D"]:
   return x.astype(jnp.float32).mean((1, 2))
 
 
+def frame_means(x: Float[Array, "B T N D"]) -> Float[Array, "B T D"]:
+  """The mean over the tokens of each frame, in float32."""
+  return x.astype(jnp.float32).mean(2)
+
+
+class RecurrentPooling(nn.Module):
+  """The last state of an LSTM over the frames (Hochreiter and Schmidhuber 1997): [B, T, D] -> [B, width], float32.
+
+  Attributes:
+    width: of the state.
+    dtype: of the computation.
+  """
+
+  width: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B E"]:
+    x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)
+    states = nn.RNN(nn.OptimizedLSTMCell(self.width, dtype=self.dtype), name="lstm")(x.astype(self.dtype))
+    return states[:, -1].astype(jnp.float32)
+
+
 class AttentivePooling(nn.Module):
   """Each of `heads` learned queries chooses tokens by their keys and sums its own group of their channels.
 

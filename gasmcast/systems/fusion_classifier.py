@@ -1,7 +1,7 @@
 """The network of GASM-CAST from the features of the backbones to the logits.
 
 semantic tokens [B, T, N, D] --graph attention--+                      +--pool--+
-                                                +--progressive B-CAST--+        +--concatenate--LN--Linear--> [B, C]
+                                                +--progressive B-CAST--+        +--join--LN--Linear--> [B, C]
 motion tokens   [B, T, (M,) E] --graph attention+                      +--pool--+
 """
 
@@ -20,7 +20,8 @@ from gasmcast.fusion.graph import BottleneckGraphBlock, GraphBlock
 from gasmcast.fusion.neighbours import neighbourhood
 from gasmcast.fusion.progressive import ProgressiveFusion, State
 from gasmcast.heads.classify import Classifier
-from gasmcast.heads.pooling import AttentivePooling, mean_pool
+from gasmcast.heads.join import Join
+from gasmcast.heads.pooling import AttentivePooling, RecurrentPooling, frame_means, mean_pool
 
 AUXILIARY = "auxiliary"
 
@@ -62,7 +63,7 @@ class FusionClassifier(nn.Module):
       "logits" float32 [B, C]; "auxiliary" with auxiliary heads: a tuple of [B, C], for each depth but the last;
       "intermediates" on request: "attention" (weights by name of the module, as in the parameter tree), "tokens"
       ("semantic_0", "motion_0", ...: after the graphs, "semantic_1", ...: after each layer) and "pooled" ("semantic",
-      "motion": [B, D]).
+      "motion": [B, D], or [B, T, D] where the scores of frames are averaged; "frames" of an LSTM).
 
     Raises:
       ConfigError: features that the configuration can't work on.
@@ -70,20 +71,27 @@ class FusionClassifier(nn.Module):
     config = self.config
     semantic = None if config.streams == "motion" else _required(semantic, "semantic", config)
     motion = None if config.streams == "semantic" else _as_grid(_required(motion, "motion", config))
-    shapes = _shapes(semantic, motion, self.grid, self.motion_grid)
+    if semantic is not None and motion is not None:
+      require(
+        semantic.shape[0] == motion.shape[0],
+        f"semantic tokens {semantic.shape} and motion tokens {motion.shape} differ in clips; give both of each clip.",
+      )
+    given = {stream: x.shape[1:] for stream, x in (("semantic", semantic), ("motion", motion)) if x is not None}
+    shapes = stream_shapes(given, self.grid, self.motion_grid)
     check_shapes(config, shapes)
     if config.input_norm:
       semantic, motion = (None if x is None else _normalise(x) for x in (semantic, motion))
 
     semantic, semantic_weights = self._refine("semantic", semantic, shapes, train, capture)
     motion, motion_weights = self._refine("motion", motion, shapes, train, capture)
-    progressive = ProgressiveFusion(config, shapes.grid, self.dtype)
+    progressive = ProgressiveFusion(config, shapes.grid, shapes.motion_grid, self.dtype)
     nn.share_scope(self, progressive)  # its layers are named beside the graphs, not below a level of their own
     states, exchange_weights = progressive(semantic, motion, train, capture)
     pooled, pool_weights = self._pool(states[-1])
     classifier = Classifier(self.classes, config.dropout)
     nn.share_scope(self, classifier)
-    outputs = {"logits": classifier(jnp.concatenate(list(pooled.values()), -1), train)}
+    logits = classifier(Join(config.join, config.join_width, name="join")(pooled), train)
+    outputs = {"logits": logits.mean(1) if config.pooling == "scores" else logits}
     if config.auxiliary:
       outputs["auxiliary"] = tuple(self._auxiliary(depth, state, train) for depth, state in enumerate(states[:-1]))
     if capture:
@@ -113,15 +121,24 @@ class FusionClassifier(nn.Module):
     return refined.reshape(x.shape), weights
 
   def _pool(self, state: State) -> tuple[dict[str, Float[Array, "B D"]], dict[str, Array]]:
-    config, pooled, weights = self.config, {}, {}
-    for stream, tokens in _present(state).items():
-      if config.pooling == "mean":
-        pooled[stream] = mean_pool(tokens)
-      else:
+    """The vectors that are joined, by stream, and the weights of the attentive pooling."""
+    config, streams = self.config, _present(state)
+    if config.pooling == "attentive":
+      pooled, weights = {}, {}
+      for stream, tokens in streams.items():
         name, time_bias = f"pool_{stream}", (config.pool_time_bias, config.bias_std)
         pool = AttentivePooling(config.heads, config.bottleneck, *time_bias, self.dtype, name=name)
         pooled[stream], weights[name] = pool(tokens)
-    return pooled, weights
+      return pooled, weights
+    if config.pooling == "mean":
+      return {stream: mean_pool(tokens) for stream, tokens in streams.items()}, {}
+    frames = {stream: frame_means(tokens) for stream, tokens in streams.items()}
+    if config.pooling == "flat":
+      return {stream: x.reshape(x.shape[0], -1) for stream, x in frames.items()}, {}
+    if config.pooling == "lstm":
+      together = jnp.concatenate(list(frames.values()), -1)
+      return {"frames": RecurrentPooling(config.lstm_width, self.dtype, name="pool_frames")(together)}, {}
+    return frames, {}
 
   def _auxiliary(self, depth: int, state: State, train: bool) -> Float[Array, "B C"]:
     """The logits of the state at one depth: what the layers up to there are worth."""
@@ -166,23 +183,30 @@ def _square(tokens: int, grid: tuple[int, int] | None, name: str) -> tuple[int, 
   return rows, columns
 
 
-def _shapes(
-  semantic: Array | None, motion: Array | None, grid: tuple[int, int] | None, motion_grid: tuple[int, int] | None
+def stream_shapes(
+  clip: Mapping[str, tuple[int, ...]],
+  grid: tuple[int, int] | None = None,
+  motion_grid: tuple[int, int] | None = None,
 ) -> StreamShapes:
-  """The sizes of what came in; an absent stream leaves the defaults, which then nobody reads."""
-  if semantic is not None and motion is not None:
+  """The sizes of a clip's features, {"semantic": (T, N, D), "motion": (T, E) or (T, M, E)}; an absent stream leaves the
+  defaults, which then nobody reads.
+
+  Raises:
+    ConfigError: the streams differ in time, or tokens are no grid.
+  """
+  sizes = {}
+  if "semantic" in clip:
+    time, tokens, width = clip["semantic"]
+    sizes |= {"time": time, "grid": _square(tokens, grid, "semantic"), "semantic_width": width}
+  if "motion" in clip:
+    segments, *cells, width = clip["motion"]
     require(
-      semantic.shape[:2] == motion.shape[:2],
-      f"semantic tokens {semantic.shape} and motion tokens {motion.shape} differ in clips or in time; frame t and "
+      segments == sizes.get("time", segments),
+      f"semantic tokens {clip.get('semantic')} and motion tokens {clip['motion']} differ in time; frame t and "
       "segment t must be of the same moment.",
     )
-  sizes = {}
-  if semantic is not None:
-    _, time, tokens, width = semantic.shape
-    sizes |= {"time": time, "grid": _square(tokens, grid, "semantic"), "semantic_width": width}
-  if motion is not None:
-    _, time, tokens, width = motion.shape
-    sizes |= {"time": time, "motion_grid": _square(tokens, motion_grid, "motion"), "motion_width": width}
+    sizes |= {"time": segments, "motion_grid": _square(cells[0] if cells else 1, motion_grid, "motion")}
+    sizes["motion_width"] = width
   return StreamShapes(**sizes)
 
 

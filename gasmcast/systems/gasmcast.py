@@ -137,7 +137,7 @@ class GasmCastSystem:
 
     Returns:
       "patches" [B, T, h, w]: pooling weights of the patches that are left after the merges; "segments" [B, T]: of the
-      motion segments; "layer 1" [B, T, T], ...: from frames to segments, averaged over patches, of each B-CAST layer.
+      motion segments; "layer 1" [B, T, T], ...: from frames to segments, averaged over patches, of each exchange.
       Empty where a stream or the attentive pooling is missing.
     """
     attention = outputs["intermediates"]["attention"]
@@ -149,7 +149,7 @@ class GasmCastSystem:
     side = math.isqrt(patches.shape[-1])  # `prepare` makes square frames
     explained = {"patches": patches.reshape(batch, time, side, side), "segments": motion}
     for layer in range(1, len(self.config.fusion.windows) + 1):
-      weights = attention.get(f"bcast_{layer}", {}).get("motion_to_semantic")
+      weights = attention.get(f"{self.config.fusion.exchange}_{layer}", {}).get("motion_to_semantic")
       if weights is not None:
         explained[f"layer {layer}"] = weights.mean(1).reshape(batch, time, -1, time, cells).mean(2).sum(-1)
     return explained

@@ -18,8 +18,12 @@ class GasmCastConfig:
   Attributes:
     semantic, motion: the backbones.
     fusion: everything between their features and the scores.
+    semantic_tokens: "patches" of every frame; or, to see what they are worth, those of the "middle" frame in the place
+      of all, or their mean: one "pooled" token a frame.
     motion_tokens: "segments": one vector a segment, the mean over space; "grid": every cell of the last stage, so that
       the fusion sees where something moves.
+    repeat_motion: whether a segment is repeated for each of the frames that it spans, where a network gives fewer
+      segments than the semantic stream has frames (R3D-18 as published: 2).
     stride: frames of the clip for each frame that the semantic stream sees.
     dtype: of the arithmetic; parameters, softmax and norms are float32.
     label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016).
@@ -33,7 +37,9 @@ class GasmCastConfig:
   semantic: StreamConfig
   motion: StreamConfig
   fusion: FusionConfig
+  semantic_tokens: Literal["patches", "middle", "pooled"] = "patches"
   motion_tokens: Literal["segments", "grid"] = "segments"
+  repeat_motion: bool = False
   stride: int = 2
   dtype: Literal["float32", "bfloat16"] = "float32"
   label_smoothing: float = 0.1

@@ -107,6 +107,31 @@ def feature_function(model: GasmCastConfig, variables: PyTree) -> Callable[[Arra
   return lambda frames: step(placed, frames)
 
 
+def select_tokens(config: GasmCastConfig, features: Mapping[str, Array]) -> dict[str, Array]:
+  """The features that the fusion sees, as `semantic_tokens` and `repeat_motion` have it, by stream.
+
+  Raises:
+    ConfigError: the segments of motion can't be shared out evenly among the frames.
+  """
+  selected = dict(features)
+  if "semantic" in selected:
+    x = selected["semantic"]
+    if config.semantic_tokens == "middle":
+      middle = x.shape[1] // 2
+      selected["semantic"] = jnp.broadcast_to(x[:, middle : middle + 1], x.shape)
+    elif config.semantic_tokens == "pooled":
+      selected["semantic"] = x.mean(2, keepdims=True)
+  if config.repeat_motion and len(selected) == 2:
+    frames, segments = selected["semantic"].shape[1], selected["motion"].shape[1]
+    require(
+      frames % segments == 0,
+      f"config.model.repeat_motion: {segments} segments can't be repeated evenly for {frames} frames; choose "
+      "config.data.frames and config.model.stride so that they can.",
+    )
+    selected["motion"] = jnp.repeat(selected["motion"], frames // segments, axis=1)
+  return selected
+
+
 class Network(nn.Module):
   """Everything with parameters: a batch -> outputs of `FusionClassifier`, from its frames or from stored features."""
 
@@ -122,13 +147,14 @@ class Network(nn.Module):
       features = backbones(batch["frames"], train)
     else:
       features = {name: expand(batch, name) for name in config.streams()}
+    features = select_tokens(config, features)
     semantic, motion = features.get("semantic"), features.get("motion")
     if semantic is not None and motion is not None:
       require(
         semantic.shape[1] == motion.shape[1],
         f"the semantic stream has {semantic.shape[1]} frames and the motion stream {motion.shape[1]} segments; "
         "choose config.data.frames, config.model.stride and config.model.motion.mode so that they agree (16, 2 and "
-        "'atrous' give 8 and 8).",
+        "'atrous' give 8 and 8), or set config.model.repeat_motion.",
       )
     fusion = FusionClassifier(config.fusion, self.classes, dtype, name="fusion")
     return fusion(semantic, motion, train, capture)

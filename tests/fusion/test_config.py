@@ -45,7 +45,7 @@ def test_windows_of_one_segment_are_refused():
 
 
 def test_merges_name_existing_layers():
-  refused("fusion.merge_before = (4,): names B-CAST layers, each once, counted from 1 to 3", merge_before=(4,))
+  refused("fusion.merge_before = (4,): names layers of exchange, each once, counted from 1 to 3", merge_before=(4,))
   refused("fusion.merge_before = (2, 2)", merge_before=(2, 2))
 
 

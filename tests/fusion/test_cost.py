@@ -65,7 +65,8 @@ def matrix_products(jaxpr):
       (contracted, _), _ = equation.params["dimension_numbers"]
       left = equation.invars[0].aval.shape
       total += equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
-    total += sum(matrix_products(inner) for inner in jax.extend.core.jaxprs_in_params(equation.params))
+    times = equation.params["length"] if equation.primitive.name == "scan" else 1
+    total += times * sum(matrix_products(inner) for inner in jax.extend.core.jaxprs_in_params(equation.params))
   return total
 
 
@@ -79,6 +80,11 @@ CASES = {
   "one direction": (ONE_WAY, (1, 1)),
   "semantic alone": (dataclasses.replace(TINY, streams="semantic"), (1, 1)),
   "no graph, mean": (dataclasses.replace(TINY, streams="motion", graph_neighbours="none", pooling="mean"), (1, 1)),
+  "vanilla": (dataclasses.replace(TINY, exchange="vanilla", merge_before=()), (2, 3)),
+  "vanilla, one direction": (dataclasses.replace(ONE_WAY, exchange="vanilla"), (1, 1)),
+  "flat, hidden layer": (dataclasses.replace(TINY, pooling="flat", join="mlp", join_width=7), (1, 1)),
+  "LSTM": (dataclasses.replace(TINY, windows=(), merge_before=(), pooling="lstm", lstm_width=5), (1, 1)),
+  "scores of a product": (dataclasses.replace(TINY, pooling="scores", join="product", join_width=3), (2, 3)),
 }
 
 

@@ -175,7 +175,7 @@ class TestOutputs:
       network_of(),
       jnp.ones((2, 4, 15, 12)),
     )
-    refused("differ in clips or in time", network_of(), motion=jnp.ones((2, 3, 10)))
+    refused("differ in time", network_of(), motion=jnp.ones((2, 3, 10)))
     refused("fusion.streams = 'both' needs motion features and there are none", network_of(), motion=None)
     refused("the 3 x 3 grid before layer 2 has no 2x2 merge", network_of(), jnp.ones((2, 4, 9, 12)))
     refused("fusion.heads = 2 does not divide the motion width 9", network_of(), motion=jnp.ones((2, 4, 9)))

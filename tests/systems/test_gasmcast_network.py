@@ -264,4 +264,5 @@ def test_the_full_system_with_v_jepa_2_has_2048_motion_tokens_and_keeps_the_budg
   count = lambda tree: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
   assert count(variables["params"]["motion"]) == 303_885_312
   auxiliary = sum(count(part) for name, part in variables["params"]["fusion"].items() if name.startswith("auxiliary"))
-  assert count(variables["params"]["fusion"]) - auxiliary == 9_498_062
+  by_place = 3 * 2 * 8 * 33**2  # layers, directions, heads, offsets of a 16 x 16 grid
+  assert count(variables["params"]["fusion"]) - auxiliary == 9_498_062 + by_place

@@ -1,8 +1,8 @@
 """The table of jobs; one line here makes a module available as --job NAME.
 
 A job is a module with `check(experiment)`, which refuses what can be refused without work, and `run(experiment)`. What
-it is given is an `Experiment`, or the kind of `Run` that its SETUP names. All jobs of a command are checked before the
-first one runs.
+it is given is an `Experiment`, or the kind of `Run` that its SETUP names, which lists in `systems` the values of
+config.system that the job can work with. All jobs of a command are checked before the first one runs.
 """
 
 import importlib
@@ -24,6 +24,7 @@ JOBS = {
   "evaluate": "gasmcast.jobs.evaluate",
   "predict": "gasmcast.jobs.predict",
   "search": "gasmcast.jobs.search",
+  "ablate": "gasmcast.jobs.ablate",
   "cross_validate": "gasmcast.jobs.cross_validate",
   "cache_fidelity": "gasmcast.jobs.cache_fidelity",
   "report": "gasmcast.jobs.report",
@@ -69,10 +70,25 @@ def prepare(
   """
   prepared, made = [], {}
   for job in find(names):
-    setup = getattr(job, "SETUP", Experiment)
+    _require_known(config.get("system"), job)
+    setup = _setup(job)
     if setup not in made:
       made[setup] = setup(config, workdir, command, console)
     prepared.append((job, made[setup]))
   for job, run in prepared:
     job.check(run)
   return prepared
+
+
+def _setup(job: ModuleType) -> type[Run]:
+  return getattr(job, "SETUP", Experiment)
+
+
+def _require_known(system: str | None, job: ModuleType) -> None:
+  """Refuses a job that is for other systems; a name that no job knows is left to the job's own words."""
+  knows = lambda other: system in getattr(_setup(other), "systems", ())
+  if system is None or knows(job):
+    return
+  if able := [name for name, module in JOBS.items() if knows(importlib.import_module(module))]:
+    name, does = job.__name__.rpartition(".")[2], "does" if len(able) == 1 else "do"
+    raise ConfigError(f"config.system = {system!r}: job {name} does not know this system; {', '.join(able)} {does}.")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from configs import common, quickstart, ssv2_finetune, ssv2_gasmcast
 from gasmcast.core import rules
@@ -24,18 +25,19 @@ def fine_tuned():
   return config
 
 
-def test_the_last_block_of_a_backbone_is_fine_tuned_by_rules(fine_tuned, make):
+def test_the_last_block_of_a_backbone_is_fine_tuned_by_rules(fine_tuned, make, tmp_path):
   fine_tuned = fine_tuned.copy_and_resolve_references()
   fine_tuned.model.max_trainable = 20_000_000
   with pytest.raises(ConfigError, match=r"max_trainable = 20,000,000: .* would be trained"):
     make(fine_tuned)
   fine_tuned.optim.trained = (("^semantic/(block_11|norm)/", True), ("^semantic/", False))
   fine_tuned.optim.lr_rules = (("^semantic/", 0.1), (".*", 1.0))
-  experiment = make(fine_tuned)
-  parts = experiment.parameters()
+  parts = make(fine_tuned).parameters()
   assert parts["semantic"] == {"trainable": 7_088_640 + 1_536, "frozen": 85_659_648 - 7_088_640 - 1_536}
-  count.run(experiment)
-  lines = [" ".join(line.replace("│", " ").split()) for line in experiment.console.export_text().splitlines()]
+  setup = count.SETUP(fine_tuned, tmp_path, "python launch/main.py", Console(record=True, width=140))
+  count.run(setup)
+  lines = [" ".join(line.replace("│", " ").split()) for line in setup.console.export_text().splitlines()]
+  assert "semantic 7,090,176 78,569,472 0" in lines
   assert "semantic/block_11 7,088,640 trained x 0.1 7,077,888" in lines
   assert "semantic/block_0-10 77,975,040 frozen" in lines
   assert "motion 33,166,272 frozen" in lines

@@ -107,6 +107,28 @@ def take(path: pathlib.Path, token: str, seconds: float, beside: pathlib.Path | 
   return Lease(path, token, seconds, beside)
 
 
+def take_over(path: pathlib.Path, seconds: float) -> Lease | None:
+  """The lease, whether it was free or its holder is gone; None while a living worker has it.
+
+  A process of this machine that was stopped renews nothing and may go on, so here only the dead are gone; of another
+  machine, those that have not renewed for so many seconds.
+
+  Raises:
+    OSError: the folder can't be written.
+  """
+  if lease := take(path, new_token(), seconds):
+    return lease
+  holder = read_holder(path)
+  if holder is not None:
+    if holder.host == this_host():
+      gone = not alive(holder.pid, holder.started)
+    else:
+      gone = stale(holder, server_time(path.parent), seconds)
+    if not gone or not put_away(path, holder):
+      return None
+  return take(path, new_token(), seconds)
+
+
 def new_token() -> str:
   """Random and unique."""
   return uuid.uuid4().hex

@@ -136,8 +136,10 @@ def _attention(best: Best, dataset: Dataset, clips: int) -> dict[str, np.ndarray
   data = dataclasses.replace(experiment.data, global_batch=-(-len(chosen) // devices) * devices, workers=0)
   place = {"process": jax.process_index(), "processes": jax.process_count()}
   batch = next(iter(evaluation_batches(experiment.source(few), data, **place)))
-  # Of stored features the pictures come from the videos, if these are still there.
-  seen = batch if "frames" in batch else next(iter(evaluation_batches(experiment.clips(few), data, **place)))
+  seen = batch
+  if "frames" not in batch and not experiment.gives_features:
+    # Of stored features the pictures come from the videos, if these are still there.
+    seen = next(iter(evaluation_batches(experiment.clips(few), data, **place)))
   on_device = shard_batch({name: leaf for name, leaf in batch.items() if name != "error"}, experiment.mesh)
 
   def step(state, batch):
@@ -149,7 +151,7 @@ def _attention(best: Best, dataset: Dataset, clips: int) -> dict[str, np.ndarray
   if not keep.size:
     return {}
   arrays = {f"heads/{name}": np.asarray(leaf)[keep] for name, leaf in heads.items()}
-  if not explained:
+  if not explained or "frames" not in seen:
     return arrays
   arrays |= {f"attention/{name}": np.asarray(leaf)[keep] for name, leaf in explained.items()}
   arrays["attention/frames"] = everywhere(seen["frames"])[keep][:, :: system.stride]

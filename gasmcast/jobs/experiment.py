@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from rich.console import Console
@@ -22,18 +23,19 @@ from gasmcast.core.config import parse, require, to_dict
 from gasmcast.core.durations import resolve
 from gasmcast.core.errors import ConfigError, DataError
 from gasmcast.core.types import Dataset
+from gasmcast.datasets import table as datasets
 from gasmcast.datasets.generated.moving_objects import Recipe
 from gasmcast.datasets.labels import mirrored_pairs
-from gasmcast.datasets.table import DATASETS
-from gasmcast.datasets.table import load as load_dataset
+from gasmcast.features.streams import GIVEN
+from gasmcast.fusion.config import StreamShapes
 from gasmcast.jobs import extraction
 from gasmcast.jobs.run import Run
 from gasmcast.store.feature_store import FeatureStore, find
 from gasmcast.store.source import StoredFeatures, split_name
-from gasmcast.systems.fusion_classifier import require_trainable
+from gasmcast.systems.fusion_classifier import require_trainable, stream_shapes
 from gasmcast.systems.gasmcast import LABEL, GasmCastSystem, example_batch
 from gasmcast.systems.gasmcast_config import parse_model
-from gasmcast.systems.gasmcast_network import Pretrained, load_pretrained
+from gasmcast.systems.gasmcast_network import Pretrained, load_pretrained, select_tokens
 from gasmcast.training import warm_start
 from gasmcast.training.config import TrainConfig
 from gasmcast.training.optim import OptimConfig, make_schedule
@@ -69,6 +71,7 @@ class _Fields:
   folds: dict[str, Any] = dataclasses.field(default_factory=dict)
   fidelity: dict[str, Any] = dataclasses.field(default_factory=dict)
   search: dict[str, Any] = dataclasses.field(default_factory=dict)
+  ablate: dict[str, Any] = dataclasses.field(default_factory=dict)
   engine: str = "local"
   cluster: dict[str, Any] = dataclasses.field(default_factory=dict)
   sharding: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -81,12 +84,14 @@ class Experiment(Run):
     ConfigError: the configuration can't work.
   """
 
+  systems = ("gasmcast",)  # values of config.system
+
   def __init__(
     self, config: Mapping[str, Any], workdir: str | os.PathLike, command: str, console: Console | None = None
   ):
     super().__init__(config, workdir, command, console)
     fields = parse(_Fields, dict(self.raw), "config")
-    require(fields.system == "gasmcast", f"config.system = {fields.system!r} is no system; use 'gasmcast'.")
+    require(fields.system in self.systems, f"config.system = {fields.system!r} is no system; use 'gasmcast'.")
     self.job, self.seed = fields.job, fields.seed
     data = dict(fields.data)
     require(
@@ -96,7 +101,9 @@ class Experiment(Run):
     self.data_root, self.class_count = pathlib.Path(data.pop("root", "")), data.pop("classes")
     self.data_name, self.store_folder = data.pop("dataset", "something_something"), data.pop("store", None)
     self.data_options = data.pop("options", None) or {}
-    require(self.data_name in DATASETS, f"config.data.dataset = {self.data_name!r}: use one of {', '.join(DATASETS)}.")
+    known = datasets.DATASETS
+    require(self.data_name in known, f"config.data.dataset = {self.data_name!r}: use one of {', '.join(known)}.")
+    self.gives_features = datasets.gives_features(self.data_name)
     self.data = parse(DataConfig, data, "config.data")
     self.recipe = None if fields.generate is None else parse(Recipe, fields.generate, "config.generate")
     self.model = parse_model(fields.model)
@@ -105,7 +112,8 @@ class Experiment(Run):
     self.cluster = {"engine": fields.engine, **fields.cluster}
     # Wrong fields are refused before the data are there: of a set to be made the number of clips is known.
     config = self._train_config(self.recipe.train // self.data.global_batch if self.recipe else 0)
-    self.max_error_share, self.optim = config.max_error_share, config.optim
+    self.max_error_share, self.average_decay, self.optim = config.max_error_share, config.average_decay, config.optim
+    self._check_origin()
     self._check_store()
     self._check_model()
 
@@ -128,7 +136,7 @@ class Experiment(Run):
     Raises:
       DataError: it can't be used, has no actions, or another number of classes than the configuration.
     """
-    dataset = load_dataset(self.data_name, self.data_root, split, **self.data_options)
+    dataset = datasets.load(self.data_name, self.data_root, split, **self.data_options)
     if LABEL not in dataset.classes:
       raise DataError(
         f"{self.data_root}: {self.data_name} has the labels {', '.join(dataset.classes) or 'none'} and the system "
@@ -142,17 +150,28 @@ class Experiment(Run):
     return dataset
 
   def source(self, dataset: Dataset, augmented: bool = False) -> Source:
-    """What batches of this data set are made of, videos or stored features; `augmented` for training.
+    """What batches of this data set are made of: videos, stored features or its own; `augmented` for training.
 
     Raises:
       DataError: the store has no features of this data set, or not all of them yet.
     """
+    if self.gives_features:
+      return datasets.features(self.data_name, dataset, **self.data_options)
     if self.store_folder is None:
       return self.clips(dataset, augmented)
     return StoredFeatures(dataset, (self.store.reader(split_name(dataset)),))
 
   def clips(self, dataset: Dataset, augmented: bool = False) -> Clips:
-    """The videos of a data set."""
+    """The videos of a data set.
+
+    Raises:
+      ConfigError: it holds features.
+    """
+    require(
+      not self.gives_features,
+      f"config.data.dataset = {self.data_name!r} holds features and no videos; choose a job that needs none, or "
+      "another data set.",
+    )
     return Clips(dataset, self.data, augmented)
 
   @functools.cached_property
@@ -206,7 +225,10 @@ class Experiment(Run):
       ConfigError: with these sizes the model is impossible, or beyond its budget.
     """
     stored = stored and self.store_folder is not None
-    if stored:
+    if self.gives_features:
+      told = {"name": GIVEN, "origin": f"features of the data set {self.data_name!r}"}
+      pretrained = Pretrained(self.model, {}, {name: told for name in self.model.streams()})
+    elif stored:
       pretrained = extraction.pretrained(self.model, self.store)
     else:
       pretrained = load_pretrained(self.model)
@@ -263,6 +285,20 @@ class Experiment(Run):
       f"of {devices}, for example {-(-batch // devices) * devices}.",
     )
 
+  def _check_origin(self) -> None:
+    """A data set of features needs streams without networks, any other one needs networks."""
+    for name, stream in self.model.streams().items():
+      require(
+        (stream.name == GIVEN) == self.gives_features,
+        f"config.model.{name}.name = {stream.name!r} with config.data.dataset = {self.data_name!r}: "
+        + ("its features are given; use 'given'." if self.gives_features else "it holds videos; name a backbone."),
+      )
+    require(
+      not (self.gives_features and self.store_folder),
+      f"config.data.store = {self.store_folder!r} with config.data.dataset = {self.data_name!r}, which holds features "
+      "itself; leave the store at None.",
+    )
+
   def _check_store(self) -> None:
     """Stored features are those of frozen backbones, and have no pixels."""
     cutmix = self.model.mixing.cutmix
@@ -297,16 +333,28 @@ class Experiment(Run):
     return self.any_system.abstract_variables(self.example_batch())
 
   def example_batch(self, rows: int = 1) -> dict[str, np.ndarray]:
-    """A batch of the right shapes: of frames, or of what the frozen backbones make of them where there is a store."""
+    """A batch of the right shapes: of frames, of what the frozen backbones make of them where there is a store, or of
+    the data set's own features."""
     batch = example_batch(self.data.frames, self.data.size, rows)
-    if self.store_folder is None:
+    if self.store_folder is None and not self.gives_features:
       return batch
     del batch["frames"]
+    return batch | {name: np.zeros((rows, *shape), np.float32) for name, shape in self.feature_shapes().items()}
+
+  def feature_shapes(self) -> dict[str, tuple[int, ...]]:
+    """Stream -> shape of a clip's features: those of the data set or the store, else what the backbones make of it."""
+    if self.gives_features:
+      given = datasets.feature_shapes(self.data_name, **self.data_options)
+      return {name: given[name] for name in self.model.streams()}
     if self._stored:
-      shapes = {name: tuple(self.store.description[name]["shape"]) for name in self.model.streams()}
-    else:  # the store may still have to be made
-      shapes = extraction.feature_shapes(self.model, self.data.frames, self.data.size)
-    return batch | {name: np.zeros((rows, *shape), np.float32) for name, shape in shapes.items()}
+      return {name: tuple(self.store.description[name]["shape"]) for name in self.model.streams()}
+    return extraction.feature_shapes(self.model, self.data.frames, self.data.size)  # a store may still have to be made
+
+  def fusion_shapes(self) -> StreamShapes:
+    """The sizes that the fusion works on."""
+    batched = {name: jax.ShapeDtypeStruct((1, *shape), np.float32) for name, shape in self.feature_shapes().items()}
+    selected = jax.eval_shape(functools.partial(select_tokens, self.model), batched)
+    return stream_shapes({name: leaf.shape[1:] for name, leaf in selected.items()})
 
 
 def _directions(train: Dataset) -> tuple[tuple[int, int], ...]:

@@ -16,6 +16,7 @@ from rich.table import Table
 from gasmcast.core import rules
 from gasmcast.core.errors import WorkdirError
 from gasmcast.core.manifest import read_json
+from gasmcast.features.network import RANDOM
 from gasmcast.jobs import training_report
 from gasmcast.jobs.evaluate import EvaluateConfig
 from gasmcast.jobs.experiment import Experiment
@@ -98,9 +99,10 @@ def _report(experiment: Experiment, split: str, meta: dict, names: dict, arrays:
 
 def _weights(stream: dict) -> str:
   """The weights that a backbone began with, in words."""
-  if "fingerprint" not in stream:
+  if stream["origin"] == RANDOM:
     return f"{stream['name']}, from scratch"
-  return f"{stream['name']} from {stream['origin']}, fingerprint {stream['fingerprint']}"
+  identity = f", fingerprint {stream['fingerprint']}" if "fingerprint" in stream else ""
+  return f"{stream['name']} from {stream['origin']}{identity}"
 
 
 def _attention(class_names: list[str], arrays: dict[str, np.ndarray]) -> list[AttentionExample]:

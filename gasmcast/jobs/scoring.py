@@ -1,6 +1,7 @@
 """The best checkpoint of a working directory at work: scores of every example of a data set."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,7 @@ class Best:
     self.system: GasmCastSystem = self.experiment.system(train)
     self.state = averaged(_restore(self.experiment, self.system, train, self._pretrained))
     self.weights = {"model": fingerprint(variables(self.state)), **self._pretrained.streams}
+    self._step = functools.cache(self._compile)  # all splits have one
 
   def variables(self, stored: bool) -> PyTree:
     """Of the model for stored features, or for videos: the backbones that a training on stored features left out.
@@ -104,7 +106,7 @@ class Best:
     Raises:
       DataError: more examples could not be read than `config.train.max_error_share` allows.
     """
-    experiment, step = self.experiment, self._compile(with_sums)
+    experiment, step = self.experiment, self._step(with_sums)
     model, logits = self.variables(stored), np.full((len(dataset.examples), len(self.system.class_names)), np.nan)
     total, failed = None, 0
     place = {"process": jax.process_index(), "processes": jax.process_count()}

@@ -4,41 +4,35 @@ The same command again goes on with a search, and the same command at the same t
 folder, is another worker. Writes search.md, search.csv, best.json and figures/; the trials are in trials/.
 """
 
-import contextlib
 import functools
 import pathlib
-import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.extend.backend
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from gasmcast.core.config import difference, require, to_dict
 from gasmcast.core.errors import Stopped, TrainingError, WorkdirError
 from gasmcast.core.manifest import atomic_file, read_json, write_json
 from gasmcast.datasets.dataset import require_labels
-from gasmcast.jobs import engines, records, train
+from gasmcast.jobs import records, train, training_workers
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.search_command import trial_command
 from gasmcast.jobs.search_journal import import_optuna
 from gasmcast.jobs.search_plan import Plan
 from gasmcast.jobs.search_study import TRIALS, Study
-from gasmcast.jobs.search_worker import work, work_in_process
+from gasmcast.jobs.search_worker import work
 from gasmcast.reports import search as report
+from gasmcast.reports.console import print_table
 from gasmcast.reports.theme import LIGHT, raster
 from gasmcast.reports.wording import duration
 
 _SHOWN = 20  # trials on the console
 _LEFT_OUT = ("at step", "duration")  # of the table there
-_WIDEST = 1000  # columns of a log file
 _DPI = 130
-_LOOK_SECONDS = 1.0  # between two looks for trials that have ended
-_GRACE_SECONDS = 300.0  # in which workers that are told to stop finish a compilation, a step and a checkpoint
 
 
 def check(experiment: Experiment) -> None:
@@ -51,12 +45,7 @@ def check(experiment: Experiment) -> None:
     f"--job search in {jax.process_count()} processes of one training: a trial has one process. Start the same command "
     "on each machine without jax.distributed; they share the trials of the workdir.",
   )
-  gpus = jax.local_device_count() if jax.default_backend() == "gpu" else 0
-  require(
-    not gpus or config.workers == 1 or 0 < config.workers * config.gpus <= gpus,
-    f"config.search.workers = {config.workers} with config.search.gpus = {config.gpus} on a machine with {gpus} GPUs: "
-    f"each worker needs GPUs of its own; use up to {gpus} workers with config.search.gpus=1.",
-  )
+  training_workers.require_gpus("config.search", config.workers, config.gpus)
 
 
 def run(experiment: Experiment) -> None:
@@ -116,32 +105,9 @@ def _work(experiment: Experiment, plan: Plan, study: Study, before: frozenset[in
   config = plan.config
   arguments = (experiment.raw, str(experiment.workdir), experiment.command, before)
   watch = _Watch(experiment.console, plan, study, before)
-  if config.workers == 1 and not config.gpus:
-    engines.run(engines.EngineConfig(), work, arguments, experiment.console, watch, _LOOK_SECONDS)
-    return
-  jax.extend.backend.clear_backends()  # else this process keeps the memory of a GPU that a worker needs
-  engine = engines.EngineConfig("processes", workers=config.workers, gpus=config.gpus)
-  with _stopping():
-    engines.run(engine, work_in_process, arguments, experiment.console, watch, _LOOK_SECONDS, _GRACE_SECONDS)
+  training_workers.run(work, arguments, config.workers, config.gpus, experiment.console, watch)
   if unfinished := sum(trial.ended is None for trial in study.trials()):
     raise Stopped(f"Told to stop: {unfinished} trials have not ended; the same command goes on.")
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[None]:
-  """SIGTERM ends the workers, each with a checkpoint, instead of this process alone."""
-
-  def stop(*_: Any) -> None:
-    raise Stopped("Told to stop; the same command goes on.")
-
-  if threading.current_thread() is not threading.main_thread():
-    yield
-    return
-  previous = signal.signal(signal.SIGTERM, stop)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, previous)
 
 
 class _Watch:
@@ -259,8 +225,7 @@ def _say_end(
   table = Table(*(head[place] for place in shown), title=title)
   for line in lines[:_SHOWN]:
     table.add_row(*(line[place] for place in shown))
-  needed = None if console.is_terminal else Measurement.get(console, console.options.update(width=_WIDEST), table)
-  console.print(table, markup=False, width=needed and max(needed.maximum, console.width), crop=False)
+  print_table(console, table)
   for line in (*report.sentences(trials, plan.metric, plan.mode, importances), *report.failures(trials)):
     console.print(line, highlight=False, markup=False, soft_wrap=True)
   for what, command in commands.items():

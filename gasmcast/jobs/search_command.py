@@ -7,11 +7,12 @@ from pathlib import PurePath
 from typing import Any
 
 _SWITCHES = ("debug", "nodebug")  # flags without a value
+_OF_MANY = ("search.", "ablate.")  # fields that no single training has
 _FLAG = re.compile(r"--?[A-Za-z]")
 
 
 def trial_command(command: str, workdir: PurePath, job: str, values: Mapping[str, Any]) -> str:
-  """`command` with another workdir and job, without its search, and with these values of fields.
+  """`command` with another workdir and job, without its search or grid, and with these values of fields.
 
   Args:
     command: as it was typed, quoted for a shell.
@@ -22,7 +23,7 @@ def trial_command(command: str, workdir: PurePath, job: str, values: Mapping[str
   kept = words[:first]
   for name, given in _flags(words[first:]):
     field = name.removeprefix("no").removeprefix("config.")
-    if name not in ("workdir", "job") and not field.startswith("search.") and field not in values:
+    if name not in ("workdir", "job") and not field.startswith(_OF_MANY) and field not in values:
       kept += given
   kept += ["--workdir", str(workdir), "--job", job]
   kept += [f"--config.{name}={_written(value)}" for name, value in values.items() if value is not None]

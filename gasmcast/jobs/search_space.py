@@ -20,7 +20,7 @@ from gasmcast.core.errors import ConfigError
 
 # What is no part of a training, or would make the values of two trials incomparable.
 _FIXED = (
-  *("job", "system", "search", "generate", "prepare", "evaluate", "extract", "predict", "folds", "fidelity"),
+  *("job", "system", "search", "ablate", "generate", "prepare", "evaluate", "extract", "predict", "folds", "fidelity"),
   *("engine", "cluster", "data.root", "data.dataset", "data.options", "data.classes"),
   *("train.best_metric", "train.best_mode"),
 )
@@ -175,9 +175,9 @@ def parse_points(
     for name, value in (own | point).items():
       origin = where if name in point else f"{where} gives no {name}, and config"
       require(
-        _frozen(value) in ranges[name], f"{origin}.{name} = {value!r} lies outside {_where(name)} ({ranges[name]})."
+        frozen(value) in ranges[name], f"{origin}.{name} = {value!r} lies outside {_where(name)} ({ranges[name]})."
       )
-    points.append(own | {name: _frozen(value) for name, value in point.items()})
+    points.append(own | {name: frozen(value) for name, value in point.items()})
   return [
     {name: float(value) if ranges[name].kind == "float" else value for name, value in point.items()} for point in points
   ]
@@ -200,7 +200,7 @@ def value_of(config: Mapping[str, Any], name: str) -> Any:
   node: Any = config
   for key in name.split("."):
     node = node[key]
-  return _frozen(node)
+  return frozen(node)
 
 
 def _leaves(space: Any, config: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -226,7 +226,7 @@ def _leaves(space: Any, config: Any, path: tuple[str, ...]) -> Iterator[tuple[st
 def _range(name: str, given: Any, config: Mapping[str, Any], accepts: Accepts) -> Range:
   fields, own = parse(_Fields, given, _where(name)), value_of(config, name)
   if fields.values is not None:
-    values = tuple(map(_frozen, fields.values))
+    values = tuple(map(frozen, fields.values))
     require(
       None not in values or own is None,
       f"{_where(name)} allows None, which can't be written in a command, and config.{name} is {own!r}; leave it out.",
@@ -274,5 +274,6 @@ def _same(a: Any, b: Any) -> bool:
   return a == b and isinstance(a, bool) == isinstance(b, bool)
 
 
-def _frozen(value: Any) -> Any:
-  return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+def frozen(value: Any) -> Any:
+  """Lists as tuples, which is what a configuration holds."""
+  return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value

@@ -97,7 +97,7 @@ class Study:
   def preparing(self) -> Iterator[None]:
     """While the context is open no other worker prepares the same search."""
     with self._guarded():
-      while (lease := self._lease(self.folder / _PREPARING)) is None:
+      while (lease := leases.take_over(self.folder / _PREPARING, LEASE_SECONDS)) is None:
         time.sleep(_WAIT[0])
     with _held(lease):
       yield
@@ -153,14 +153,14 @@ class Study:
     trials = self._all()
     running = [trial for trial in trials if trial.state.name == "RUNNING"]
     for trial in running:
-      if (lease := self._lease(self._claim_file(trial.number))) is not None:
+      if (lease := leases.take_over(self._claim_file(trial.number), LEASE_SECONDS)) is not None:
         if self._all()[trial.number].state.name == "RUNNING":
           return self._resume(trial, lease), False
         lease.release()  # it ended between the look and the lease
     number = next((trial.number for trial in trials if trial.state.name == "WAITING"), len(trials))
     if number >= max(total, len(trials)):
       return None, not running
-    lease = self._lease(self._claim_file(number))
+    lease = leases.take_over(self._claim_file(number), LEASE_SECONDS)
     if lease is None:  # of a worker that makes it just now
       return None, False
     now = self._all()
@@ -183,20 +183,6 @@ class Study:
 
   def _all(self) -> list[Any]:
     return self._study.get_trials(deepcopy=False)
-
-  def _lease(self, path: pathlib.Path) -> leases.Lease | None:
-    """The lease, taken over from a worker that is gone; None while a living one has it."""
-    if lease := leases.take(path, leases.new_token(), LEASE_SECONDS):
-      return lease
-    holder = leases.read_holder(path)
-    if holder is not None:
-      if holder.host == leases.this_host():  # a stopped process renews nothing and may go on
-        gone = not leases.alive(holder.pid, holder.started)
-      else:
-        gone = leases.stale(holder, leases.server_time(self.folder), LEASE_SECONDS)
-      if not gone or not leases.put_away(path, holder):
-        return None
-    return leases.take(path, leases.new_token(), LEASE_SECONDS)
 
   def _claim_file(self, number: int) -> pathlib.Path:
     return self.folder / f".{number}.claim"

@@ -58,14 +58,6 @@ def work(raw: Mapping[str, Any], workdir: str, command: str, before: frozenset[i
     _check_failures(study.trials(), plan.config.max_failures, before)
 
 
-def work_in_process(*arguments: Any) -> None:
-  """`work` for a process of its own, which ends in order when it is told to stop."""
-  try:
-    work(*arguments)
-  except Stopped:
-    return
-
-
 def _try(experiment: Experiment, plan: Plan, study: Study, claim: Claim, train_set: Dataset) -> None:
   """Trains one trial, or goes on with it, to whatever end."""
   folder = study.folder / str(claim.trial.number)

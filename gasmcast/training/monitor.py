@@ -6,8 +6,8 @@ is outstanding before anything is saved.
 A train line holds the step's own numbers and, for each module group, "grad_norm/<group>" (before clipping),
 "param_norm/<group>" and "update_ratio/<group>", the norm of the update by that of the parameters (about 1e-3 is usual);
 "lr/<rule>" of the rules of optim.lr_rules that change the learning rate; "skipped" steps and "failed_clips" of the run
-so far; "recompilations" of the step in this process, which should be 0; and what `throughput.Meter` and the memory of
-host and devices tell.
+so far; "recompilations" of the step in this process, which should be 0; "memory/step_mb", what the compiler has planned
+for a step on each device; and what `throughput.Meter` and the memory of host and devices tell.
 """
 
 import dataclasses
@@ -72,7 +72,7 @@ class Monitor:
     self._names, self._groups = sorted(names), group_names(names)
     self._lr_factors = lr_factors(config.optim, self._names)
     self._memory = memory.Monitor()
-    self._recompilations = 0
+    self._recompilations, self._step_memory = 0, None
     self.counts = counts
     self.last: int | None = None
     self.meter = Meter()
@@ -91,6 +91,7 @@ class Monitor:
     result = train(state, batch)
     if train.compilations > compiled:
       self.meter.spent("compilation", time.perf_counter() - began)
+      self._step_memory = train.memory(result[0], batch)
       if compiled:
         self._recompilations += 1
         shapes = ", ".join(f"{name} {leaf.dtype}{list(leaf.shape)}" for name, leaf in sorted(batch.items()))
@@ -169,6 +170,7 @@ class Monitor:
       "failed_clips": self.counts.failed,
       "recompilations": self._recompilations,
       **self.meter.read(),
+      **({} if self._step_memory is None else {"memory/step_mb": self._step_memory / 1e6}),
       **self._memory.read(),
       **device_memory(),
     }

@@ -18,7 +18,7 @@ from gasmcast.training.gradients import in_parts, whole
 from gasmcast.training.groups import group_norms, squares
 from gasmcast.training.sharding import replicated
 from gasmcast.training.state import TrainState, averaged, variables
-from gasmcast.training.throughput import tflops
+from gasmcast.training.throughput import memory, tflops
 
 STREAMS = ("dropout", "mixing")  # what modules draw from by make_rng, and what `System.mix` draws from
 
@@ -136,8 +136,15 @@ class CompiledStep:
 
   def tflops(self, state: TrainState, batch: DeviceBatch) -> float | None:
     """TFLOP of one step on all devices, see training/throughput.py; None where they can't be told."""
-    counted = tflops(lambda: self._compiled.lower(state.replace(frozen={}), state.frozen, batch))
+    counted = tflops(lambda: self._lower(state, batch))
     return None if counted is None else counted * self._accumulate  # the parts are a loop, counted once
+
+  def memory(self, state: TrainState, batch: DeviceBatch) -> int | None:
+    """Bytes that a step needs on each device, see training/throughput.py. It is free once the step has run."""
+    return memory(lambda: self._lower(state, batch))
+
+  def _lower(self, state: TrainState, batch: DeviceBatch) -> jax.stages.Lowered:
+    return self._compiled.lower(state.replace(frozen={}), state.frozen, batch)
 
 
 def compile_train_step(

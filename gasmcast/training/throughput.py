@@ -135,6 +135,17 @@ class Meter:
     return numbers
 
 
+def memory(lower: Callable[[], jax.stages.Lowered]) -> int | None:
+  """Bytes on each device that a call of a compiled function needs at most: what it is given, what it gives back and
+  what it holds in between, as the compiler has planned them; None where it does not tell."""
+  try:
+    plan = lower().compile().memory_analysis()
+    parts = (plan.argument_size_in_bytes, plan.output_size_in_bytes, plan.temp_size_in_bytes)
+    return int(sum(parts) - plan.alias_size_in_bytes)  # what is updated in place counts once
+  except Exception:  # as in `tflops`
+    return None
+
+
 def tflops(lower: Callable[[], jax.stages.Lowered]) -> float | None:
   """TFLOP of one call of a function, on all devices together, from its lowering; None where XLA does not count."""
   try:

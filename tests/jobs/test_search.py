@@ -20,7 +20,7 @@ import pytest
 from gasmcast.core import leases
 from gasmcast.core.config import parse
 from gasmcast.core.errors import ConfigError, Stopped, TrainingError, WorkdirError
-from gasmcast.jobs import generate, search, search_worker
+from gasmcast.jobs import generate, search, search_worker, training_workers
 from gasmcast.jobs.experiment import Experiment
 from gasmcast.jobs.search_plan import SearchConfig
 from gasmcast.reports.theme import raster
@@ -280,15 +280,15 @@ def test_machines_that_cannot_be_shared_are_refused(quick, monkeypatch):
 def test_workers_that_were_told_to_stop_leave_no_search_that_looks_finished(quick, monkeypatch):
   calls = []
   stand_in = types.SimpleNamespace(EngineConfig=lambda *given, **fields: fields, run=lambda *given: calls.append(given))
-  monkeypatch.setattr(search, "engines", stand_in)
+  monkeypatch.setattr(training_workers, "engines", stand_in)
   monkeypatch.setattr(jax.extend.backend, "clear_backends", lambda: None)
   with pytest.raises(Stopped, match=r"^Told to stop: 1 trials have not ended; the same command goes on\.$"):
     run(quick(workers=2))
-  assert calls[0][0] == {"workers": 2, "gpus": 0} and calls[0][1] is search_worker.work_in_process
+  assert calls[0][0] == {"workers": 2, "gpus": 0} and calls[0][2][0] is search_worker.work
 
 
 def test_a_signal_ends_the_workers_in_order():
-  with pytest.raises(Stopped), search._stopping():
+  with pytest.raises(Stopped), training_workers.stopping():
     signal.raise_signal(signal.SIGTERM)
   assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 

@@ -149,12 +149,13 @@ class Plan:
       bool(experiment.raw.get("ablate")),
       "config.ablate is missing: job ablate needs variants, see configs/ablations.",
     )
-    self._experiment = experiment
+    self._experiment, self._identities = experiment, {}
+    self._shared = {name: value for name, value in experiment.raw.items() if name not in _NOT_OF_A_RUN}
     self.config = experiment.section("ablate", AblateConfig)
     self.cells = tuple(self._cells())
 
   def _cells(self) -> Iterator[Cell]:
-    config, raw = self.config, self._experiment.raw
+    config, raw = self.config, self._shared
     points = list(enumerate(config.search))
     for setting, variant, (number, point) in itertools.product(config.settings, config.variants, points):
       values = {}
@@ -171,10 +172,9 @@ class Plan:
 
   def raw(self, cell: Cell) -> dict[str, Any]:
     """The configuration of a training."""
-    whole = with_values(self._experiment.raw, cell.values)
-    kept = {name: value for name, value in whole.items() if name not in _NOT_OF_A_RUN}
     splits = tuple(dict.fromkeys(("validation", self.config.split)))
-    return kept | {"job": "train,evaluate", "evaluate": {"splits": splits, "attention_clips": 0}}
+    evaluate = {"splits": splits, "attention_clips": 0}
+    return with_values(self._shared, cell.values) | {"job": "train,evaluate", "evaluate": evaluate}
 
   def experiment(self, cell: Cell, console: Console) -> Experiment:
     """The experiment of a training, in its own working directory.
@@ -193,7 +193,9 @@ class Plan:
 
   def identity(self, cell: Cell) -> str:
     """Hash of all that decides the result of a training."""
-    return hash_json(to_dict(self.raw(cell)))
+    if cell.folder not in self._identities:
+      self._identities[cell.folder] = hash_json(to_dict(self.raw(cell)))
+    return self._identities[cell.folder]
 
   def ceiling(self, setting: str, variant: str) -> Fraction | None:
     """What the variant can reach at most on a data set whose ceilings are known; None on another one."""

@@ -4,13 +4,14 @@ Every training has a working directory of its own like any other run, with log.t
 result.json, is written last: what has one is done, what has none is begun or gone on with by whoever takes its lease.
 """
 
+import contextlib
 import dataclasses
 import gc
 import pathlib
 import statistics
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import jax
@@ -77,11 +78,12 @@ def work(raw: Mapping[str, Any], workdir: str, command: str) -> None:
   """
   plan = Plan(Experiment(raw, workdir, command, Console(quiet=True)))
   root = pathlib.Path(workdir)
-  for cell in _claims(plan, root):
-    with disk.explained(root):
-      write_json(root / cell.folder / RESULT, to_dict(_result(plan, cell, root / cell.folder)))
-    gc.collect()  # the next training needs the memory
-    jax.clear_caches()
+  with contextlib.closing(_claims(plan, root)) as claims:  # an interruption gives back the lease
+    for cell in claims:
+      with disk.explained(root):
+        write_json(root / cell.folder / RESULT, to_dict(_result(plan, cell, root / cell.folder)))
+      gc.collect()  # the next training needs the memory
+      jax.clear_caches()
 
 
 def read_result(plan: Plan, workdir: pathlib.Path, cell: Cell) -> Result | None:
@@ -97,7 +99,7 @@ def read_result(plan: Plan, workdir: pathlib.Path, cell: Cell) -> Result | None:
   return result if result.identity == plan.identity(cell) else None
 
 
-def _claims(plan: Plan, root: pathlib.Path) -> Iterator[Cell]:
+def _claims(plan: Plan, root: pathlib.Path) -> Generator[Cell, None, None]:
   """Trainings without a result, each under its lease while the caller works on it; stands by while others do."""
   pause, left = _WAIT[0], list(plan.cells)
   while left:
@@ -108,11 +110,13 @@ def _claims(plan: Plan, root: pathlib.Path) -> Iterator[Cell]:
         lease = leases.take_over(root / cell.folder / _LEASE, _LEASE_SECONDS)
       if lease is None:
         continue
-      with lease:
-        if read_result(plan, root, cell) is None:  # it may have got one between the look and the lease
-          claimed = True
-          yield cell
-      lease.release()
+      try:
+        with lease:
+          if read_result(plan, root, cell) is None:  # it may have got one between the look and the lease
+            claimed = True
+            yield cell
+      finally:
+        lease.release()
     pause = _WAIT[0] if claimed else min(2 * pause, _WAIT[1])
     if left and not claimed:
       time.sleep(pause)

@@ -33,7 +33,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 def quick(tiny, make, monkeypatch):
   """Makes a search of `fields` whose trainings take no time: the model isn't traced, and `toy` trains."""
   monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-  monkeypatch.setattr(search, "_LOOK_SECONDS", 0.05)
+  monkeypatch.setattr(training_workers, "_LOOK_SECONDS", 0.05)
   monkeypatch.setattr(search, "raster", lambda figure, theme, form, dpi: b"drawing takes longer than all the rest")
   if not (pathlib.Path(tiny.data.root) / "train.json").exists():
     generate.run(make(tiny))

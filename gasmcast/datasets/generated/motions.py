@@ -1,4 +1,4 @@
-"""The motion templates of the rendered videos: what each object does from the first to the last moment.
+"""The twelve motion templates of the rendered videos: what each object does from the first to the last moment.
 
 A motion is a function of the phase p in [0, 1] that gives every object's pose. The templates come in pairs: the second
 of a pair is the first played backwards (for the horizontal ones also its mirror image), so no single frame and no
@@ -33,15 +33,23 @@ class Pose:
     x, y: centre, to the right and downwards.
     scale: largest diameter.
     angle: in radians, clockwise on the screen.
+    layer: of two objects that overlap, the one of the higher layer is on top, and the later one where layers are equal.
   """
 
   x: float
   y: float
   scale: float
   angle: float
+  layer: int = 0
 
 
-Motion = Callable[[float], tuple[Pose, ...]]
+Motion = Callable[[float], tuple[Pose, ...]]  # of several objects, over the phase
+Path = Callable[[float], Pose]  # of one
+
+
+def mirrored(pose: Pose) -> Pose:
+  """The pose in the mirrored image; the sprite is to be turned over along its length."""
+  return dataclasses.replace(pose, x=-pose.x, angle=np.pi - pose.angle)
 
 
 def objects_needed(template: str) -> int:
@@ -50,7 +58,7 @@ def objects_needed(template: str) -> int:
 
 
 def motion(template: str, rng: np.random.Generator) -> Motion:
-  """A random instance of the template. Poses are listed in drawing order, the last one on top."""
+  """A random instance of the template. Poses stand in the order of the template's placeholders."""
   pair = next(pair for pair in PAIRS if template in pair)
   forward = _FORWARD[PAIRS.index(pair)](rng)
   if template == pair[0]:

@@ -2,36 +2,49 @@
 
     root/videos/<id>.webm     labels.json     {class name: "index"}
     root/train.json, validation.json, test.json     [{"id", "label", "template", "placeholders"}]
-    root/pairs.json           {"mirrored" or "reversed in time": [[class name, class name]]}
+    root/pairs.json           {what sets them apart ("mirrored", "reversed in time", ...): [[class name, class name]]}
     root/dataset.json         name, recipe, hash of the decoded pixels and annotations, hash of every file
+
+The defaults of a recipe are the easy setting. Four fields make it harder, each on its own: more templates, distractors,
+a moving camera, and backgrounds of families that no two splits share. The class, motion and look of the actors are the
+same with and without distractors and a moving camera.
 
 The same recipe gives the same pixels. The files themselves differ from run to run (a .webm holds a random id), so the
 data set is identified by what a decoder gives back. It appears under its name only when it is whole.
 """
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import json
 import multiprocessing
 import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from gasmcast.core.config import difference, require, to_dict
 from gasmcast.core.errors import DataError
-from gasmcast.core.manifest import hash_bytes, hash_file, hash_json, read_json, write_json
+from gasmcast.core.manifest import hash_file, hash_json, read_json, write_json
 from gasmcast.core.rng import generator
-from gasmcast.datasets.generated import motions, objects, rendering
+from gasmcast.datasets.generated import (
+  backgrounds,
+  camera,
+  distractors,
+  encoding,
+  motions,
+  objects,
+  rendering,
+  templates,
+)
 
 SPLITS = ("train", "validation", "test")
 _VERSION = 1  # raised whenever the same recipe gives other pixels
 _KIND_SHARES = {"train": 0.7, "validation": 0.12, "test": 0.18}
+_FAMILY_COUNTS = {"train": 6, "validation": 2, "test": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +53,15 @@ class Recipe:
 
   Attributes:
     seed: of all random choices.
-    train, validation, test: clips of each split, spread evenly over the 12 classes.
+    train, validation, test: clips of each split, spread evenly over the classes.
     height, width: of the videos, in pixels.
     frames_min, frames_max: the length of a clip is drawn from this range (both ends included).
     fps: frames per second that the container states.
+    templates: the classes; see templates.py. "twenty_four" begins with the "twelve".
+    distractors: how many objects lie about that take no part; see distractors.py.
+    camera: how far the image pans over every clip, in image heights, in any direction; see camera.py.
+    zoom: by what share it grows or shrinks over every clip.
+    backgrounds: "clouds" in all splits, or "families", of which no two splits share one; see backgrounds.py.
   """
 
   seed: int = 0
@@ -55,13 +73,19 @@ class Recipe:
   frames_min: int = 18
   frames_max: int = 24
   fps: int = 12
+  templates: Literal["twelve", "twenty_four"] = "twelve"
+  distractors: int = 0
+  camera: float = 0.0
+  zoom: float = 0.0
+  backgrounds: Literal["clouds", "families"] = "clouds"
 
   def __post_init__(self):
+    classes = len(templates.SETS[self.templates].names)
     for split in SPLITS:
       clips = getattr(self, split)
       require(
-        clips >= len(motions.TEMPLATES),
-        f"recipe.{split} = {clips}: a split needs a clip of each of the {len(motions.TEMPLATES)} classes; use more.",
+        clips >= classes,
+        f"recipe.{split} = {clips}: a split needs a clip of each of the {classes} classes; use more.",
       )
     require(
       2 <= self.frames_min <= self.frames_max,
@@ -71,6 +95,15 @@ class Recipe:
       min(self.height, self.width) >= 32 and self.height % 2 == self.width % 2 == 0,
       f"recipe.height x width = {self.height} x {self.width}: both must be even and at least 32 pixels.",
     )
+    require(
+      0 <= self.distractors <= distractors.MOST,
+      f"recipe.distractors = {self.distractors}: there is room for {distractors.MOST}; use 0 to {distractors.MOST}.",
+    )
+    require(
+      0 <= self.camera <= camera.MAX_PAN and 0 <= self.zoom <= camera.MAX_ZOOM,
+      f"recipe.camera = {self.camera}, zoom = {self.zoom}: the camera must move less than the objects do; use 0 to "
+      f"{camera.MAX_PAN} image heights and 0 to {camera.MAX_ZOOM}.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +112,8 @@ class _Clip:
   split: str
   template: str
   kinds: tuple[objects.ObjectKind, ...]
+  distractors: tuple[objects.ObjectKind, ...]
+  background: str
 
 
 def generate(
@@ -117,7 +152,7 @@ def _make(partial: pathlib.Path, recipe: Recipe, workers: int, progress: Callabl
   for clip, (pixel_hash, file_hash) in zip(clips, _write_all(clips, recipe, partial, workers), strict=True):
     pixels[str(clip.id)], files[f"videos/{clip.id}.webm"] = pixel_hash, file_hash
     progress(len(pixels), len(clips))
-  annotations = _annotations(clips)
+  annotations = _annotations(clips, templates.SETS[recipe.templates])
   for name, content in annotations.items():
     write_json(partial / name, content)
     files[name] = hash_file(partial / name)
@@ -158,26 +193,35 @@ def verify(root: pathlib.Path, recipe: Recipe) -> dict:
 
 
 def _plan(recipe: Recipe) -> list[_Clip]:
-  """Which clip shows what: classes in turn, objects drawn from the kinds of the split."""
-  kinds = objects.split_kinds(recipe.seed, _KIND_SHARES)
+  """Which clip shows what: classes in turn, objects and background drawn from those of the split."""
+  kinds, names = objects.split_kinds(recipe.seed, _KIND_SHARES), templates.SETS[recipe.templates].names
+  families = _families(recipe)
   ids = iter(generator(recipe.seed, "ids").permutation(recipe.train + recipe.validation + recipe.test) + 1)
   clips = []
   for split in SPLITS:
     for i in range(getattr(recipe, split)):
-      template = motions.TEMPLATES[i % len(motions.TEMPLATES)]
+      template = names[i % len(names)]
       chosen = generator(recipe.seed, "kinds", split, i).choice(
         len(kinds[split]), motions.objects_needed(template), replace=False
       )
-      clips.append(_Clip(int(next(ids)), split, template, tuple(kinds[split][k] for k in chosen)))
+      others = np.setdiff1d(np.arange(len(kinds[split])), chosen)
+      around = generator(recipe.seed, "distractors", split, i).choice(others, recipe.distractors, replace=False)
+      family = families[split][generator(recipe.seed, "background", split, i).integers(len(families[split]))]
+      actors, extras = (tuple(kinds[split][k] for k in picked) for picked in (chosen, around))
+      clips.append(_Clip(int(next(ids)), split, template, actors, extras, family))
   return clips
 
 
-def _annotations(clips: list[_Clip]) -> dict[str, object]:
-  names = [_bare(template) for template in motions.TEMPLATES]
-  files: dict[str, object] = {"labels.json": {name: str(i) for i, name in enumerate(names)}}
+def _families(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+  if recipe.backgrounds == "families":
+    return backgrounds.split_families(recipe.seed, _FAMILY_COUNTS)
+  return dict.fromkeys(SPLITS, (recipe.backgrounds,))
+
+
+def _annotations(clips: list[_Clip], classes: templates.TemplateSet) -> dict[str, object]:
+  files: dict[str, object] = {"labels.json": {_bare(name): str(i) for i, name in enumerate(classes.names)}}
   files["pairs.json"] = {
-    kind: [[_bare(first), _bare(second)] for first, second in pairs]
-    for kind, pairs in (("mirrored", motions.MIRRORED), ("reversed in time", motions.PAIRS))
+    kind: [[_bare(first), _bare(second)] for first, second in pairs] for kind, pairs in classes.pairs.items()
   }
   for split in SPLITS:
     files[f"{split}.json"] = [
@@ -218,47 +262,27 @@ def _write(job: tuple[_Clip, Recipe, str]) -> tuple[str, str]:
   """Renders, encodes and decodes one clip; (hash of the decoded pixels, hash of the file)."""
   cv2.setNumThreads(1)
   clip, recipe, path = job
+  frames = _render(clip, recipe)
+  encoding.write(frames, path, recipe.fps)
+  return encoding.hash_pixels(path, len(frames)), hash_file(path)
+
+
+def _render(clip: _Clip, recipe: Recipe) -> np.ndarray:
+  """The frames of one clip, uint8 [T, H, W, 3]."""
   rng = generator(recipe.seed, "clip", clip.id)
   frames = int(rng.integers(recipe.frames_min, recipe.frames_max + 1))
   sprites = tuple(objects.draw(kind, rng) for kind in clip.kinds)
-  motion = motions.motion(clip.template, rng)
-  _encode(rendering.render(motion, sprites, frames, recipe.height, recipe.width, rng), path, recipe.fps)
-  return _hash_pixels(path, frames), hash_file(path)
+  motion = templates.motion(clip.template, rng)
+  surroundings = _surroundings(clip, recipe, motion)
+  return rendering.render(motion, sprites, frames, recipe.height, recipe.width, rng, surroundings)
 
 
-def _encode(clip: np.ndarray, path: str, fps: int) -> None:
-  height, width = clip.shape[1:3]
-  with _no_stderr():
-    writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"VP80"), fps, (width, height))
-  if not writer.isOpened():
-    raise DataError(f"{path} can't be written: this OpenCV has no VP8 encoder, or the folder is not writable.")
-  for frame in clip:
-    writer.write(np.ascontiguousarray(frame[..., ::-1]))
-  writer.release()
-
-
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-  """OpenCV prints a line for every VP8 file it opens ("tag 'VP80' is not supported"), past Python's own stderr."""
-  kept = os.dup(2)
-  with open(os.devnull, "wb") as nowhere:
-    os.dup2(nowhere.fileno(), 2)
-  try:
-    yield
-  finally:
-    os.dup2(kept, 2)
-    os.close(kept)
-
-
-def _hash_pixels(path: str, frames: int) -> str:
-  capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-  parts = []
-  while True:
-    ok, frame = capture.read()
-    if not ok:
-      break
-    parts.append(frame.tobytes())
-  capture.release()
-  if len(parts) != frames:
-    raise DataError(f"{path}: wrote {frames} frames and read {len(parts)} back; is the disk full?")
-  return hash_bytes(json.dumps([frames]).encode(), *parts)
+def _surroundings(clip: _Clip, recipe: Recipe, actors: motions.Motion) -> rendering.Surroundings:
+  """Drawn from streams of their own, so that the actors are the same whatever is around them."""
+  rng = generator(recipe.seed, "distractors of a clip", clip.id)
+  placed = distractors.place(len(clip.distractors), actors, recipe.width / recipe.height, rng)
+  return rendering.Surroundings(
+    background=backgrounds.FAMILIES[clip.background],
+    distractors=tuple((path, objects.draw(kind, rng)) for path, kind in zip(placed, clip.distractors, strict=False)),
+    camera=camera.moving(recipe.camera, recipe.zoom, generator(recipe.seed, "camera", clip.id)),
+  )

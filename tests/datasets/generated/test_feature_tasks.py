@@ -22,7 +22,10 @@ def test_a_trajectory_and_its_reversal_by_hand():
   assert forth.semantic.tolist() == back.semantic.tolist() == [[2, 0]] * 4
   assert forth.motion.ravel().tolist() == [1, 2, 2, 2]
   assert back.motion.ravel().tolist() == [2, 2, 2, 1]
-  assert (task.classes[forth.label], task.classes[back.label]) == ("object 1 trajectory 0 forth", "object 1 trajectory 0 back")
+  assert (task.classes[forth.label], task.classes[back.label]) == (
+    "object 1 trajectory 0 forth",
+    "object 1 trajectory 0 back",
+  )
 
 
 def test_a_direction_by_hand():

@@ -16,7 +16,7 @@ _FUSION_FIELDS = {
   "motion_nearest bottleneck lstm_width join_width",
   float: "bias_std graph_ffn_ratio layer_scale bcast_ffn_ratio embedding_std dropout drop_path",
   tuple: "windows merge_before",
-  bool: "input_norm place_bias time_embedding space_embedding zero_init pool_time_bias auxiliary remat",
+  bool: "input_norm similarity_bias place_bias time_embedding space_embedding zero_init pool_time_bias auxiliary remat",
 }
 _STREAM_CHOICES = {"i3d_rgb": {"mode": "atrous"}}  # where the published network is not what a stream needs
 _ODD_GRIDS = ("resnet50", "efficientnet_lite0")  # 7 x 7 tokens have no 2x2 merge

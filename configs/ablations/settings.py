@@ -9,11 +9,12 @@ from configs import common, feature_sets
 
 # Noise at which the best models are right in eight or nine of ten clips, so that there is room above and below.
 NOISE = {
-  "object_trajectory": 1.0,
-  "directions": 1.0,
-  "conjunction_in_time": 1.0,
-  "conjunction_in_place": 1.0,
+  "object_trajectory": 0.75,
+  "directions": 0.4,
+  "conjunction_in_time": 0.7,
+  "conjunction_in_place": 0.5,
 }
+DESIGN = ("object_trajectory", "conjunction_in_time", "conjunction_in_place")  # for questions that need no fourth
 LATE = {"graph_neighbours": "none", "windows": (), "merge_before": ()}  # the streams meet where they are joined
 UNSIGNED = {"relative_bias": "absolute", "time_embedding": False, "space_embedding": False, "pool_time_bias": False}
 VANILLA = {"exchange": "vanilla", "windows": (7, 7, 7), "merge_before": (), "relative_bias": "none"}
@@ -29,10 +30,11 @@ def variant(name: str, view: str = "everything", model: Mapping[str, Any] | None
   return {"name": name, "fields": {"model": fields} if fields else {}, "view": view}
 
 
-def tasks(noisy: bool) -> tuple[dict, ...]:
-  """The feature-level sets as settings, with noise or without."""
+def on_tasks(names: Sequence[str], noisy: bool) -> tuple[dict, ...]:
+  """These feature-level sets as settings, with noise or without."""
   settings = []
-  for task, (_, _, steps) in feature_sets.TASKS.items():
+  for task in names:
+    steps = feature_sets.TASKS[task][2]
     data = feature_sets.data(task).to_dict()
     data["options"]["noise"] = NOISE[task] if noisy else 0.0
     durations = {"steps": f"{steps} steps", "validate_every": f"{steps} steps"}
@@ -45,10 +47,15 @@ def ablation(
   question: str,
   variants: Sequence[dict],
   reference: str = "GASM-CAST",
+  tasks: Sequence[str] = tuple(feature_sets.TASKS),
   noisy: bool = True,
   search: tuple[dict, ...] = ({},),
 ) -> ConfigDict:
-  """An ablation on the feature-level sets, all four unless `arg` names one; "runlocal" is a grid of seconds.
+  """An ablation on feature-level sets.
+
+  Args:
+    arg: names one task in place of `tasks`; "runlocal" is a grid of seconds.
+    noisy: whether the features have `NOISE`.
 
   Raises:
     ValueError: an unknown argument or task.
@@ -57,9 +64,7 @@ def ablation(
   if arguments.task and arguments.task not in feature_sets.TASKS:
     raise ValueError(f"config argument task={arguments.task}: use one of {', '.join(feature_sets.TASKS)}.")
   config = feature_sets.get_config(arguments.task or "object_trajectory")
-  settings = tasks(noisy)
-  if arguments.task:
-    settings = tuple(one for one in settings if one["name"] == arguments.task.replace("_", " "))
+  settings = on_tasks([arguments.task] if arguments.task else tasks, noisy)
   config.job = "ablate"
   config.train.trackers = ()
   config.ablate = grid(question, variants, reference, settings, search)
@@ -95,10 +100,10 @@ def grid(
 def make_small(config: ConfigDict) -> None:
   """Two settings, one seed, four steps, few clips: to see that it works."""
   few = {"train": 64, "validation": 32, "test": 32}
+  short = {"steps": "4 steps", "validate_every": "4 steps"}
   settings = []
   for setting in config.ablate.settings[:2]:
     data = setting["fields"]["data"]
-    short = {"steps": "4 steps", "validate_every": "4 steps"}
     settings.append({**setting, "fields": {"data": {**data, "options": {**data["options"], **few}}, "train": short}})
   config.ablate.update({"settings": tuple(settings), "seeds": (0,)})
   config.train.log_every = "1 steps"

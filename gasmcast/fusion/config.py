@@ -35,6 +35,7 @@ class FusionConfig:
       nearest by cosine of the frozen features; "both"; "complete": everybody; "random": a fixed random choice with
       the degrees of "both"; "none": no graph blocks at all.
     graph_score: "dot" product, or "gatv2" (Brody et al. 2022).
+    similarity_bias: a learned multiple, by head, of the cosine of two nodes in the attention logits of the graph.
     semantic_radius: patches, in rows and in columns.
     semantic_nearest: nearest patches by similarity, structural neighbours not counted.
     motion_window: segments before and after.
@@ -84,6 +85,7 @@ class FusionConfig:
   graph_width: Literal["full", "bottleneck"] = "full"
   graph_neighbours: Neighbours = "both"
   graph_score: Literal["dot", "gatv2"] = "dot"
+  similarity_bias: bool = True
   semantic_radius: int = 1
   semantic_nearest: int = 8
   motion_window: int = 2

@@ -114,11 +114,13 @@ class GraphBlock(nn.Module):
     mask = neighbours.mask[..., None, :, :]
     return MultiHeadAttention(heads, width, width, self.dtype, name="attention")(x, x, bias, mask, capture)
 
-  def _bias(self, neighbours: Neighbourhood) -> Float[Array, "*batch K N M"]:
+  def _bias(self, neighbours: Neighbourhood) -> Float[Array, "*batch #K N M"]:
     """The terms of the logits by similarity and by offset, for all pairs or for the gathered ones."""
     config, normal = self.config, nn.initializers.normal(self.config.bias_std)
-    scale = self.param("similarity_scale", normal, (config.heads,))
-    bias = scale[:, None, None] * neighbours.similarity[..., None, :, :]
+    bias = jnp.zeros_like(neighbours.similarity[..., None, :, :])
+    if config.similarity_bias:
+      scale = self.param("similarity_scale", normal, (config.heads,))
+      bias = bias + scale[:, None, None] * neighbours.similarity[..., None, :, :]
     if config.relative_bias == "none":
       return bias
     size = table_size(self.sides, config.relative_bias)

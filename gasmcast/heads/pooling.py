@@ -33,7 +33,9 @@ class RecurrentPooling(nn.Module):
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B E"]:
     x = nn.LayerNorm(dtype=jnp.float32, name="norm")(x)
-    states = nn.RNN(nn.OptimizedLSTMCell(self.width, dtype=self.dtype), name="lstm")(x.astype(self.dtype))
+    # Without a loop: frames are few, and XLA counts the body of a loop once, however often it runs.
+    lstm = nn.RNN(nn.OptimizedLSTMCell(self.width, dtype=self.dtype), unroll=x.shape[1], name="lstm")
+    states = lstm(x.astype(self.dtype))
     return states[:, -1].astype(jnp.float32)
 
 

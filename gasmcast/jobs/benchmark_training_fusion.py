@@ -132,7 +132,7 @@ def margin(x: Float[np.ndarray, "N D"], fixed: np.ndarray, nearest: int) -> floa
     return np.inf
   last, first = ordered[:, nearest - 1], ordered[:, nearest]
   there = np.isfinite(first)  # otherwise no node is left out
-  return float((last - first)[there].min()) if there.any() else np.inf
+  return float((last[there] - first[there]).min()) if there.any() else np.inf
 
 
 def endless(batches: list[Batch], start: int) -> Iterator[Batch]:

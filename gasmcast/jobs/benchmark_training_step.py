@@ -6,14 +6,11 @@ every parameter are compared: sides that agree show that both are the same netwo
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
-import jax
 import numpy as np
 
-from gasmcast.core import rules
 from gasmcast.core.config import require
 from gasmcast.core.timing import Side, largest_error, norm_error
 from gasmcast.core.types import Batch
@@ -21,17 +18,14 @@ from gasmcast.fusion.config import FusionConfig, StreamShapes
 from gasmcast.jobs.benchmark import Prepared
 from gasmcast.jobs.benchmark_peers import Peers, resolve
 from gasmcast.jobs.benchmark_training_fusion import Fusion
+from gasmcast.jobs.measured_step import MeasuredStep
 from gasmcast.reports.benchmark import Reading
 from gasmcast.systems.gasmcast import LABEL
-from gasmcast.training.optim import OptimConfig, make_optimizer
-from gasmcast.training.sharding import ShardingConfig, make_mesh, shard_batch
-from gasmcast.training.state import TrainState, create_state
-from gasmcast.training.step import CompiledStep, compile_train_step, train_step
+from gasmcast.training.optim import OptimConfig
 
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1}  # of an array's largest value; of its norm
 _OURS = "gasmcast"
 _WAYS = {_OURS: {}, f"{_OURS}, remat": {"remat": True}, f"{_OURS}, 2 parts": {"accumulate": 2}}
-_STEPS = 10**6  # of the run that a step belongs to
 
 
 class Peer(Protocol):
@@ -114,10 +108,10 @@ class StepCase:
       smoothing = fusion.system.config.label_smoothing
       side = peer.step_side(name, given, batch, LABEL, fusion.dtype, self.optim, smoothing)
       theirs.append(dataclasses.replace(side, arrays=_under_our_names(side.arrays)))
-    ours = {name: _Step(fusion, self.optim, drawn, batch, **_WAYS[name]) for name in self.our_sides}
+    ours = {name: MeasuredStep(fusion, self.optim, drawn, batch, **_WAYS[name]) for name in self.our_sides}
     reference = None
     if fusion.dtype != "float32":  # every side is compared with float32, so that one sees which one rounds more
-      exact = _Step(dataclasses.replace(fusion, dtype="float32"), self.optim, drawn, batch).side(_OURS)
+      exact = MeasuredStep(dataclasses.replace(fusion, dtype="float32"), self.optim, drawn, batch).side(_OURS)
       reference = exact.arrays(exact.call())
     operations, formula = fusion.cost
     return Prepared(
@@ -132,58 +126,11 @@ class StepCase:
     )
 
 
-class _Step:
-  """A training state and the compiled step that replaces it at each call."""
-
-  def __init__(
-    self,
-    fusion: Fusion,
-    optim: OptimConfig,
-    drawn: Mapping[str, np.ndarray],
-    batch: Batch,
-    remat: bool = False,
-    accumulate: int = 1,
-  ):
-    if remat:
-      fusion = dataclasses.replace(fusion, options={**fusion.options, "remat": True})
-    mesh = make_mesh(devices=jax.devices()[:1])
-    self._system, (self._tx, self._schedule) = fusion.system, make_optimizer(optim, _STEPS)
-    pretrained = {"params": rules.unflatten(drawn)}
-    self._state = create_state(self._system, self._tx, jax.random.key(0), batch, mesh, ShardingConfig(), pretrained)
-    self._batch = shard_batch(batch, mesh)
-    self._accumulate = accumulate
-    self.compiled: CompiledStep = compile_train_step(
-      self._system, self._tx, self._schedule, 0, self._state, accumulate=accumulate
-    )
-
-  def __call__(self) -> tuple[TrainState, Mapping[str, Any]]:
-    """One step; the state it gives is valid until the next."""
-    self._state, metrics = self.compiled(self._state, self._batch)
-    return jax.block_until_ready((self._state, metrics))
-
-  def side(self, name: str) -> Side:
-    """The step as a side."""
-    return Side(name, self, _arrays, None if jax.default_backend() == "cpu" else self.planned_memory)
-
-  def planned_memory(self) -> int | None:
-    """Bytes of workspace and of outputs that replace no input, by the compiler's plan. A CPU's is seen from outside."""
-    step = functools.partial(train_step, system=self._system, tx=self._tx, schedule=self._schedule, seed=0)
-    step = functools.partial(step, accumulate=self._accumulate)
-    plan = jax.jit(step, donate_argnums=0).lower(self._state, self._batch).compile().memory_analysis()
-    return plan and plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
-
-
-def _arrays(result: tuple[TrainState, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-  state, metrics = result
-  numbers = {name: metrics[name] for name in ("loss", "grad_norm")}
-  return {name: np.asarray(value, np.float32) for name, value in (numbers | state.trainable).items()}
-
-
 def _under_our_names(arrays: Callable[[Any], Mapping[str, np.ndarray]]) -> Callable[[Any], Mapping[str, np.ndarray]]:
   """The peer's arrays with the names of the whole model."""
   numbers = ("loss", "grad_norm")
   return lambda result: {name if name in numbers else f"fusion/{name}": array for name, array in arrays(result).items()}
 
 
-def _compilations(name: str, step: _Step) -> Reading:
+def _compilations(name: str, step: MeasuredStep) -> Reading:
   return Reading(f"compilations of the step beside the first, {name}", step.compiled.compilations - 1, 0)

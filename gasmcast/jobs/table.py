@@ -32,6 +32,7 @@ JOBS = {
   "devices": "gasmcast.jobs.devices",
   "inspect": "gasmcast.jobs.inspect",
   "benchmark": "gasmcast.jobs.benchmark",
+  "efficiency": "gasmcast.jobs.efficiency",
 }
 DISTRIBUTED = ("generate", "train", "evaluate", "predict", "report", "count")  # that several processes do as one
 

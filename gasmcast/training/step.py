@@ -139,9 +139,9 @@ class CompiledStep:
     counted = tflops(lambda: self._lower(state, batch))
     return None if counted is None else counted * self._accumulate  # the parts are a loop, counted once
 
-  def memory(self, state: TrainState, batch: DeviceBatch) -> int | None:
+  def memory(self, state: TrainState, batch: DeviceBatch, arguments: bool = True) -> int | None:
     """Bytes that a step needs on each device, see training/throughput.py. It is free once the step has run."""
-    return memory(lambda: self._lower(state, batch))
+    return memory(lambda: self._lower(state, batch), arguments)
 
   def _lower(self, state: TrainState, batch: DeviceBatch) -> jax.stages.Lowered:
     return self._compiled.lower(state.replace(frozen={}), state.frozen, batch)

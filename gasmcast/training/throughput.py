@@ -135,13 +135,17 @@ class Meter:
     return numbers
 
 
-def memory(lower: Callable[[], jax.stages.Lowered]) -> int | None:
+def memory(lower: Callable[[], jax.stages.Lowered], arguments: bool = True) -> int | None:
   """Bytes on each device that a call of a compiled function needs at most: what it is given, what it gives back and
-  what it holds in between, as the compiler has planned them; None where it does not tell."""
+  what it holds in between, as the compiler has planned them; None where it does not tell.
+
+  Args:
+    arguments: whether what it is given counts.
+  """
   try:
     plan = lower().compile().memory_analysis()
-    parts = (plan.argument_size_in_bytes, plan.output_size_in_bytes, plan.temp_size_in_bytes)
-    return int(sum(parts) - plan.alias_size_in_bytes)  # what is updated in place counts once
+    given = plan.argument_size_in_bytes if arguments else 0
+    return int(given + plan.output_size_in_bytes + plan.temp_size_in_bytes - plan.alias_size_in_bytes)
   except Exception:  # as in `tflops`
     return None
 

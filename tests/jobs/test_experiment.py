@@ -143,7 +143,7 @@ def test_another_number_of_classes_in_the_data_is_refused(tiny, make, tmp_path):
 
 def test_a_data_set_without_actions_is_refused(tiny, make, monkeypatch):
   verbs = Dataset("epic", "train", (Example("1", "1.mp4", {"verb": 0}),), {"verb": ("take",), "noun": ("cup",)}, "")
-  monkeypatch.setattr(experiment, "load_dataset", lambda *args, **options: verbs)
+  monkeypatch.setattr(experiment.datasets, "load", lambda *args, **options: verbs)
   with pytest.raises(DataError, match=r"something_something has the labels verb, noun and the system needs 'action'"):
     make(tiny).dataset("train")
 

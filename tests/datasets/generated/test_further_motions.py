@@ -44,6 +44,8 @@ def test_moving_to_the_right_of_begins_above_or_below_and_ends_beside():
     assert rests == still
     assert abs(first.x - rests.x) < 0.07 and _gap(first, rests) > 0.1
     assert 0.2 < last.x - rests.x < 0.35 and last.y == pytest.approx(rests.y) and _gap(last, rests) < 0.06
+  begins = [_poses("Moving [something] to the right of [something]", seed)(0.0)[0].y > 0 for seed in range(100)]
+  assert 0.3 < np.mean(begins) < 0.7
 
 
 def test_tipping_begins_upright_and_ends_flat_at_the_same_floor():
@@ -54,6 +56,8 @@ def test_tipping_begins_upright_and_ends_flat_at_the_same_floor():
     assert abs(np.cos(first.angle)) < 0.1 and abs(np.sin(last.angle)) < 0.1
     assert last.angle - first.angle == pytest.approx(np.pi / 2)  # clockwise
     assert last.x - first.x > 0.2 and last.y > first.y
+  ends_up = [_poses("Tipping [something] over to the right", seed)(0.0)[0].angle < 0 for seed in range(100)]
+  assert 0.3 < np.mean(ends_up) < 0.7  # so which end is up says nothing
 
 
 def test_what_is_put_onto_something_comes_from_above_and_ends_on_top_of_it():

@@ -78,6 +78,12 @@ def test_a_class_that_is_mirrored_only_is_no_class_when_played_backwards(templat
   assert min(distance(backwards, drawn(other)) for other in SET.names) > 0.9
 
 
+@pytest.mark.parametrize("pair", further_motions.MIRRORED_ONLY)
+def test_how_a_class_that_is_mirrored_only_begins_does_not_tell_the_side(pair):
+  first_frame = slice(6 * motions.objects_needed(pair[0]))  # the numbers of the poses at phase 0
+  assert distance(drawn(pair[0])[:, first_frame], drawn(pair[1])[:, first_frame]) < ALIKE
+
+
 @pytest.mark.parametrize("kind", ["order of events", "nearer or farther"])
 def test_the_classes_of_the_other_kinds_stay_themselves_when_played_backwards(kind):
   for template in (name for pair in SET.pairs[kind] for name in pair):

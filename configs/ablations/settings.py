@@ -10,9 +10,9 @@ from configs import common, feature_sets
 # Noise at which the best models are right in eight or nine of ten clips, so that there is room above and below.
 NOISE = {
   "object_trajectory": 0.75,
-  "directions": 0.4,
+  "directions": 0.2,
   "conjunction_in_time": 0.7,
-  "conjunction_in_place": 0.5,
+  "conjunction_in_place": 1.0,
 }
 DESIGN = ("object_trajectory", "conjunction_in_time", "conjunction_in_place")  # for questions that need no fourth
 LATE = {"graph_neighbours": "none", "windows": (), "merge_before": ()}  # the streams meet where they are joined

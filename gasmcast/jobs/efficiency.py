@@ -2,7 +2,8 @@
 
 For each way and depth, with graph layers and without: multiply-accumulates by formula and as XLA counts them,
 parameters, time and memory of a forward pass and of a training step; then MACs and times over tokens, frames and clips,
-with the exponents of their growth. For each way a line says whether it keeps the target against the baseline, which is named.
+with the exponents of their growth. For each way a line says whether it keeps the target against the baseline, which is
+named.
 
 Writes efficiency.json, efficiency.md and figures/growth.png.
 """
@@ -94,7 +95,7 @@ class EfficiencyConfig:
     for name in self.growth.methods:
       require(
         name.removesuffix(report.WITH_GRAPHS) in names,
-        f"efficiency.growth.methods: {name!r} is none of the methods, with {report.WITH_GRAPHS!r} behind it or without.",
+        f"efficiency.growth.methods: {name!r} is none of the methods, with {report.WITH_GRAPHS!r} behind it or not.",
       )
 
   def backbone_macs(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from configs import common
 OBJECTS, TRAJECTORIES, KINDS = 8, 8, 2
 TASKS = {  # name -> (fields of the task, classes, steps)
   "object_trajectory": ({"time": 8, "pairs_of_trajectories": TRAJECTORIES // 2}, OBJECTS * TRAJECTORIES, 400),
-  "directions": ({"time": 6}, OBJECTS * 4, 600),
+  "directions": ({"time": 6}, OBJECTS * 4, 400),
   "conjunction_in_time": ({"time": 8, "kinds": KINDS}, OBJECTS * KINDS, 600),
   "conjunction_in_place": ({"time": 4, "kinds": KINDS}, OBJECTS * KINDS, 600),
 }

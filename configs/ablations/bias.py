@@ -29,5 +29,5 @@ VARIANTS = (
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """`arg`: task=NAME of a feature-level set, all without it; runlocal (a grid of seconds)."""
-  return settings.ablation(arg, "Signs, codes and terms by offset", VARIANTS)
+  """`arg`: task=NAME of a feature-level set, two without it; runlocal (a grid of seconds)."""
+  return settings.ablation(arg, "Signs, codes and terms by offset", VARIANTS, tasks=("object_trajectory", "directions"))

@@ -25,5 +25,5 @@ VARIANTS = (
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """`arg`: task=NAME of a feature-level set, three without it; runlocal (a grid of seconds)."""
+  """`arg`: task=NAME of a feature-level set, two without it; runlocal (a grid of seconds)."""
   return settings.ablation(arg, "Bottleneck, heads and feed-forward parts", VARIANTS, tasks=settings.DESIGN)

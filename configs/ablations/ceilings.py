@@ -2,8 +2,7 @@
 
   python launch/main.py --config configs/ablations/ceilings.py --workdir runs/ablations/ceilings
 
-Features without noise, so that ceilings are exact (docs/ceilings.md). Every variant has the same two learning rates to
-choose from. Expected: GASM-CAST at least 0.98 on object trajectory and 0.95 on both conjunctions; docs/results.md.
+Features without noise, so that ceilings are exact (docs/ceilings.md). Every variant has the same learning rate. Expected: GASM-CAST at least 0.98 on object trajectory and 0.95 on both conjunctions; docs/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -24,9 +23,8 @@ VARIANTS = (
   variant("LSTM over frames", "frames", **LATE, pooling="lstm", lstm_width=64),
   variant("GASM-CAST without signs", "unsigned", **UNSIGNED),
 )
-SEARCH = ({"optim": {"lr": 1e-3}}, {"optim": {"lr": 3e-3}})
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: task=NAME of a feature-level set, all without it; runlocal (a grid of seconds)."""
-  return settings.ablation(arg, "Models and their ceilings", VARIANTS, noisy=False, search=SEARCH)
+  return settings.ablation(arg, "Models and their ceilings", VARIANTS, noisy=False)

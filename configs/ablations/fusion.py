@@ -32,5 +32,5 @@ SEARCH = ({"optim": {"lr": 1e-3}}, {"optim": {"lr": 3e-3}})
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """`arg`: task=NAME of a feature-level set, all without it; runlocal (a grid of seconds)."""
-  return settings.ablation(arg, "Ways to bring the streams together", VARIANTS, search=SEARCH)
+  """`arg`: task=NAME of a feature-level set, two without it; runlocal (a grid of seconds)."""
+  return settings.ablation(arg, "Ways to bring the streams together", VARIANTS, tasks=settings.DESIGN, search=SEARCH)

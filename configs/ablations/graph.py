@@ -29,4 +29,4 @@ VARIANTS = (
 
 def get_config(arg: str = "") -> ConfigDict:
   """`arg`: task=NAME of a feature-level set, three without it; runlocal (a grid of seconds)."""
-  return settings.ablation(arg, "Graph attention", VARIANTS, tasks=settings.DESIGN)
+  return settings.ablation(arg, "Graph attention", VARIANTS, tasks=(*settings.DESIGN, "conjunction_in_place"))

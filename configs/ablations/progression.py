@@ -23,5 +23,5 @@ VARIANTS = (
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """`arg`: task=NAME of a feature-level set, three without it; runlocal (a grid of seconds)."""
+  """`arg`: task=NAME of a feature-level set, two without it; runlocal (a grid of seconds)."""
   return settings.ablation(arg, "Windows, merges and depth", VARIANTS, tasks=settings.DESIGN)

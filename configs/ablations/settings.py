@@ -14,7 +14,7 @@ NOISE = {
   "conjunction_in_time": 0.7,
   "conjunction_in_place": 1.0,
 }
-DESIGN = ("object_trajectory", "conjunction_in_time", "conjunction_in_place")  # for questions that need no fourth
+DESIGN = ("object_trajectory", "conjunction_in_time")  # motion of one vector a segment, which is the cheaper half
 LATE = {"graph_neighbours": "none", "windows": (), "merge_before": ()}  # the streams meet where they are joined
 UNSIGNED = {"relative_bias": "absolute", "time_embedding": False, "space_embedding": False, "pool_time_bias": False}
 VANILLA = {"exchange": "vanilla", "windows": (7, 7, 7), "merge_before": (), "relative_bias": "none"}

@@ -18,5 +18,5 @@ VARIANTS = (
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """`arg`: task=NAME of a feature-level set, all without it; runlocal (a grid of seconds)."""
-  return settings.ablation(arg, "What each stream is worth", VARIANTS)
+  """`arg`: task=NAME of a feature-level set, two without it; runlocal (a grid of seconds)."""
+  return settings.ablation(arg, "What each stream is worth", VARIANTS, tasks=settings.DESIGN)

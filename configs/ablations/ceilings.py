@@ -2,7 +2,8 @@
 
   python launch/main.py --config configs/ablations/ceilings.py --workdir runs/ablations/ceilings
 
-Features without noise, so that ceilings are exact (docs/ceilings.md). Every variant has the same learning rate. Expected: GASM-CAST at least 0.98 on object trajectory and 0.95 on both conjunctions; docs/results.md.
+Features without noise, so that ceilings are exact (docs/ceilings.md). Every variant has the same learning rate.
+Expected: GASM-CAST at least 0.98 on object trajectory and 0.95 on both conjunctions; docs/results.md.
 """
 
 from ml_collections import ConfigDict

@@ -162,17 +162,17 @@ class Experiment(Run):
     return StoredFeatures(dataset, (self.store.reader(split_name(dataset)),))
 
   def clips(self, dataset: Dataset, augmented: bool = False) -> Clips:
-    """The videos of a data set.
+    """The videos of a data set. Raises as `require_videos`."""
+    self.require_videos()
+    return Clips(dataset, self.data, augmented)
 
-    Raises:
-      ConfigError: it holds features.
-    """
+  def require_videos(self) -> None:
+    """Raises ConfigError if the data set holds features."""
     require(
       not self.gives_features,
       f"config.data.dataset = {self.data_name!r} holds features and no videos; choose a job that needs none, or "
       "another data set.",
     )
-    return Clips(dataset, self.data, augmented)
 
   @functools.cached_property
   def store(self) -> FeatureStore:

@@ -28,6 +28,7 @@ _SAY_SECONDS = 15.0
 
 def check(experiment: Experiment) -> None:
   """Refuses wrong fields, and backbones that are trained or random, whose features are worth nothing later."""
+  experiment.require_videos()
   experiment.section("extract", ExtractConfig)
   _engine(experiment)
   for name, stream in experiment.model.streams().items():

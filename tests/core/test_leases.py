@@ -145,3 +145,18 @@ def test_claims_of_the_dead_are_no_work(tmp_path, dead):
   assert not is_worked_on(tmp_path, 60.0)
   claimed_by(tmp_path, 2, age=50)
   assert is_worked_on(tmp_path, 60.0)
+
+
+def test_a_lease_is_taken_over_from_the_dead_alone(tmp_path, dead):
+  path = tmp_path / "one.claim"
+  first = leases.take_over(path, 60.0)
+  assert first is not None and leases.take_over(path, 60.0) is None
+  said = json.loads(path.read_text())
+  os.utime(path, (time.time() - 1000,) * 2)  # a process of this machine that was stopped may go on
+  assert leases.take_over(path, 60.0) is None
+  path.write_text(json.dumps(said | {"pid": dead, "started": None}))
+  assert leases.take_over(path, 60.0) is not None
+  path.write_text(json.dumps(said | {"host": "another"}))
+  assert leases.take_over(path, 60.0) is None
+  os.utime(path, (time.time() - 1000,) * 2)
+  assert leases.take_over(path, 60.0) is not None

@@ -138,3 +138,11 @@ def test_weights_that_do_not_fit_or_are_not_there_name_the_field(tmp_path):
 
 def test_every_family_has_a_published_network():
   assert {backbone.family for backbone in BACKBONES.values()} == set(FAMILIES)
+
+
+def test_features_that_the_data_give_need_no_network():
+  stream = parse_stream({"name": "given", "weights": None, "trainable": False}, "semantic")
+  assert (stream.name, stream.network, stream.random, stream.trainable) == ("given", None, False, False)
+  for wrong in ({"weights": "random"}, {"trainable": True}, {"width": 3}):
+    with pytest.raises(ConfigError, match=r"config\.model\.semantic\.name = 'given' has no network, so it takes no"):
+      parse_stream({"name": "given"} | wrong, "semantic")

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gasmcast.heads.pooling import AttentivePooling, mean_pool
+from gasmcast.heads.pooling import AttentivePooling, RecurrentPooling, frame_means, mean_pool
 from tests.layers.variables import drawn_variables
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32)  # [B, T, N, D]
@@ -57,3 +57,28 @@ def test_sums_in_float32():
   pool = AttentivePooling(heads=2, key_width=4, dtype=jnp.bfloat16)
   (pooled, weights), _ = jax.eval_shape(pool.init_with_output, jax.random.key(0), X.astype(jnp.bfloat16))
   assert pooled.dtype == weights.dtype == jnp.float32
+
+
+def test_the_mean_of_each_frame():
+  np.testing.assert_allclose(frame_means(X), np.asarray(X).mean(2), atol=1e-6)
+
+
+def test_an_lstm_by_hand():
+  """Two frames through the gates of Hochreiter and Schmidhuber with a forget gate, in numpy."""
+  frames = np.asarray(X).mean(2)[:, :2]  # [B, T, D]
+  pool = RecurrentPooling(width=3)
+  variables = drawn_variables(pool, frames)
+  params = variables["params"]
+  x = (frames - frames.mean(-1, keepdims=True)) / np.sqrt(frames.var(-1, keepdims=True) + 1e-6)
+  x = x * params["norm"]["scale"] + params["norm"]["bias"]
+  (cell,) = [tree for name, tree in params.items() if name != "norm"]
+  cell = next(iter(cell.values())) if "ii" not in cell else cell
+  sigmoid = lambda a: 1 / (1 + np.exp(-a))
+  state, memory = np.zeros((2, 3)), np.zeros((2, 3))
+  for t in range(2):
+    gate = {
+      k: x[:, t] @ cell[f"i{k}"]["kernel"] + state @ cell[f"h{k}"]["kernel"] + cell[f"h{k}"]["bias"] for k in "ifgo"
+    }
+    memory = sigmoid(gate["f"]) * memory + sigmoid(gate["i"]) * np.tanh(gate["g"])
+    state = sigmoid(gate["o"]) * np.tanh(memory)
+  np.testing.assert_allclose(apply(pool, variables, frames), state, atol=1e-5)

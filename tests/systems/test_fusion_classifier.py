@@ -339,3 +339,83 @@ def test_training_draws_and_evaluation_does_not(changes):
   assert draws.std(0).max() > 1e-3
   np.testing.assert_array_equal(train(jax.random.key(0)), draws[0])
   jax.eval_shape(network.apply, variables, SEMANTIC, MOTION)  # needs no random stream
+
+
+LATE = {"graph_neighbours": "none", "windows": (), "merge_before": ()}
+
+
+class TestBaselines:
+  """Late fusion and what is pooled otherwise, as switches of the same network."""
+
+  @staticmethod
+  def logits(semantic=SEMANTIC, motion=MOTION, **changes):
+    network = network_of(**changes)
+    return np.asarray(jax.jit(network.apply)(drawn_variables(network, SEMANTIC, MOTION), semantic, motion)["logits"])
+
+  def shuffled(self, x, axis):
+    return np.take(x, np.random.default_rng(0).permutation(x.shape[axis]), axis)
+
+  def test_the_mean_is_blind_to_the_order_of_frames_and_tokens(self):
+    base = self.logits(**LATE, pooling="mean")
+    for semantic in (self.shuffled(SEMANTIC, 1), self.shuffled(SEMANTIC, 2)):
+      np.testing.assert_allclose(self.logits(semantic, **LATE, pooling="mean"), base, atol=1e-5)
+
+  @pytest.mark.parametrize("pooling", ["flat", "lstm", "scores"])
+  def test_what_keeps_frames_is_blind_to_the_order_of_their_tokens(self, pooling):
+    changes = {**LATE, "pooling": pooling, "lstm_width": 6}
+    base = self.logits(**changes)
+    np.testing.assert_allclose(self.logits(self.shuffled(SEMANTIC, 2), **changes), base, atol=1e-5)
+
+  def test_scores_of_frames_are_blind_to_the_order_of_pairs_of_frame_and_segment_and_the_others_are_not(self):
+    def moved(pooling):
+      changes = {**LATE, "pooling": pooling, "lstm_width": 6}
+      return np.abs(self.logits(SEMANTIC[:, ::-1], MOTION[:, ::-1], **changes) - self.logits(**changes)).max()
+
+    assert moved("scores") < 1e-5 and moved("flat") > 0.1 and moved("lstm") > 0.01
+
+  def test_scores_are_the_mean_of_what_each_frame_alone_gets(self):
+    changes = {**LATE, "pooling": "scores"}
+    network = network_of(**changes)
+    variables = drawn_variables(network, SEMANTIC, MOTION)
+    each = [jax.jit(network.apply)(variables, SEMANTIC[:, t : t + 1], MOTION[:, t : t + 1])["logits"] for t in range(4)]
+    np.testing.assert_allclose(self.logits(**changes), np.mean(each, 0), atol=1e-5)
+
+  @pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+      # Norm of 12 + 10 channels and a classifier of 5 on them.
+      ({"pooling": "mean"}, {"output_norm": 44, "head": 22 * 5 + 5}),
+      ({"pooling": "flat"}, {"output_norm": 2 * 88, "head": 88 * 5 + 5}),
+      ({"pooling": "scores"}, {"output_norm": 44, "head": 22 * 5 + 5}),
+      # 4 gates of 6 from 22 inputs and 6 states, with one bias each; norms before and after.
+      (
+        {"pooling": "lstm", "lstm_width": 6},
+        {"pool_frames": 44 + 4 * (22 * 6 + 6 * 6 + 6), "output_norm": 12, "head": 6 * 5 + 5},
+      ),
+      (
+        {"pooling": "mean", "join": "mlp", "join_width": 7},
+        {"join": 44 + 22 * 7 + 7, "output_norm": 14, "head": 7 * 5 + 5},
+      ),
+      (
+        {"pooling": "mean", "join": "product", "join_width": 7},
+        {"join": 24 + 20 + 12 * 7 + 7 + 10 * 7 + 7, "output_norm": 14, "head": 7 * 5 + 5},
+      ),
+    ],
+    ids=lambda value: "-".join(map(str, value.values())) if "pooling" in value else "",
+  )
+  def test_parameters_by_hand(self, changes, parts):
+    assert count_parameters(abstract(network_of(**LATE, **changes))[1]) == parts
+
+  def test_vanilla_layers_stand_where_those_of_b_cast_stood(self):
+    outputs, params = abstract(network_of(exchange="vanilla"), capture=True)
+    assert {name for name in params if "graph" not in name} == {
+      *("vanilla_1", "vanilla_2", "merge_2", "pool_semantic", "pool_motion", "output_norm", "head"),
+    }
+    assert set(outputs["intermediates"]["attention"]["vanilla_1"]) == {"motion_to_semantic", "semantic_to_motion"}
+
+  def test_auxiliary_heads_and_single_streams_go_with_every_pooling(self):
+    for pooling in ("mean", "flat", "lstm", "scores"):
+      outputs, _ = abstract(network_of(pooling=pooling, lstm_width=6, auxiliary=True))
+      assert [x.shape for x in outputs["auxiliary"]] == [(2, 5), (2, 5)] and outputs["logits"].shape == (2, 5)
+      alone, _ = abstract(network_of(pooling=pooling, lstm_width=6, streams="motion", join="product"), None)
+      assert alone["logits"].shape == (2, 5)

@@ -14,7 +14,7 @@ from gasmcast.core.errors import ConfigError, WeightsError
 from gasmcast.features.backbones import FAMILIES
 from gasmcast.systems.gasmcast import GasmCastSystem, example_batch
 from gasmcast.systems.gasmcast_config import parse_model
-from gasmcast.systems.gasmcast_network import load_pretrained
+from gasmcast.systems.gasmcast_network import load_pretrained, select_tokens
 from tests.features.random_weights import random_variables, save_variables
 from tests.systems.tiny_gasmcast import CLASSES, make_batch, make_model
 
@@ -266,3 +266,43 @@ def test_the_full_system_with_v_jepa_2_has_2048_motion_tokens_and_keeps_the_budg
   auxiliary = sum(count(part) for name, part in variables["params"]["fusion"].items() if name.startswith("auxiliary"))
   by_place = 3 * 2 * 8 * 33**2  # layers, directions, heads, offsets of a 16 x 16 grid
   assert count(variables["params"]["fusion"]) - auxiliary == 9_498_062 + by_place
+
+
+FEATURES = {
+  "semantic": np.random.default_rng(0).normal(size=(2, 8, 4, 3)).astype(np.float32),
+  "motion": np.random.default_rng(1).normal(size=(2, 2, 5)).astype(np.float32),
+}
+
+
+def test_the_middle_frame_stands_in_the_place_of_all():
+  model = dataclasses.replace(make_model(), semantic_tokens="middle")
+  semantic = select_tokens(model, {"semantic": FEATURES["semantic"]})["semantic"]
+  np.testing.assert_array_equal(semantic, np.repeat(FEATURES["semantic"][:, 4:5], 8, axis=1))
+
+
+def test_one_token_a_frame_is_the_mean_of_its_patches():
+  model = dataclasses.replace(make_model(), semantic_tokens="pooled")
+  semantic = select_tokens(model, {"semantic": FEATURES["semantic"]})["semantic"]
+  np.testing.assert_allclose(semantic, FEATURES["semantic"].mean(2, keepdims=True), atol=1e-6)
+
+
+def test_few_segments_are_repeated_for_the_frames_that_they_span():
+  model = dataclasses.replace(make_model(), repeat_motion=True)
+  motion = select_tokens(model, FEATURES)["motion"]
+  np.testing.assert_array_equal(motion, np.repeat(FEATURES["motion"], 4, axis=1))
+  odd = FEATURES | {"motion": np.ones((2, 3, 5), np.float32)}
+  with pytest.raises(ConfigError, match="3 segments can't be repeated evenly for 8 frames"):
+    select_tokens(model, odd)
+  assert select_tokens(make_model(), FEATURES)["motion"] is FEATURES["motion"]
+
+
+def test_the_published_motion_network_goes_with_eight_frames_when_repeated():
+  values = quickstart.get_config("runlocal").model.to_dict()
+  values["motion"]["mode"], values["repeat_motion"] = "native", True
+  variables = GasmCastSystem(parse_model(values), CLASSES).abstract_variables(make_batch())
+  assert variables["params"]["fusion"]["bcast_1"]["time_embedding"].shape[0] == 8
+  values["repeat_motion"] = False
+  with pytest.raises(
+    ConfigError, match="the semantic stream has 8 frames and the motion stream 2 segments.*repeat_motion"
+  ):
+    GasmCastSystem(parse_model(values), CLASSES).abstract_variables(make_batch())

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from gasmcast.training import throughput
-from gasmcast.training.throughput import Meter, device_memory, peak_tflops, tflops
+from gasmcast.training.throughput import Meter, device_memory, memory, peak_tflops, tflops
 
 
 class Clock:
@@ -116,6 +116,21 @@ def test_what_can_not_be_counted_is_unknown():
     raise NotImplementedError("the plugin counts nothing")
 
   assert tflops(fail) is None
+
+
+def test_the_memory_of_a_call_by_hand():
+  """Two arguments of 4000 bytes; the first is replaced by the result, so it counts once. The rest is workspace."""
+  function = jax.jit(lambda a, b: a + b, donate_argnums=0)
+  needed = memory(lambda: function.lower(jnp.ones(1000), jnp.ones(1000)))
+  beside = memory(lambda: function.lower(jnp.ones(1000), jnp.ones(1000)), arguments=False)
+  assert needed - beside == 8000 and 8000 <= needed < 9000
+
+
+def test_the_memory_of_what_can_not_be_compiled_is_unknown():
+  def fail():
+    raise NotImplementedError("the plugin tells nothing")
+
+  assert memory(fail) is None
 
 
 def test_memory_is_that_of_the_fullest_device(monkeypatch):

@@ -208,6 +208,7 @@ def flip(data):
     (tar(VIDEOS, "w")[: 20_992 * 6], r"is damaged: after 125,952 bytes there is no member"),
     (gzip.compress(b"no archive" * 100), r"is no tar archive that can be read to its end"),
   ],
+  ids=["cut", "flipped", "cut_tar", "ends_between_members", "no_tar"],  # the bytes hold the time of their making
 )
 def test_damaged_archives_are_refused(tmp_path, data, message):
   download(tmp_path / "source", data, zipped=False)

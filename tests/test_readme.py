@@ -74,7 +74,7 @@ def test_the_command_runs(command, data, tmp_path):
     arguments[position] = f"{name}:{given},runlocal" if given else f"{name}:runlocal"
     if "inspect" in name:
       arguments = [argument.replace("clip.mp4", "rendered") for argument in arguments]
-    elif "benchmark" not in name:  # that reads no videos
+    elif not any(kind in name for kind in ("benchmark", "feature_sets", "ablations")):  # these read no videos
       arguments.append(f"--config.data.root={data}")
     if job:  # there have to be videos, and something to evaluate
       arguments[arguments.index("--job") + 1] = "generate,train,evaluate,report"

@@ -77,7 +77,7 @@ def grid(
   question: str,
   variants: Sequence[dict],
   reference: str,
-  settings: tuple[dict, ...] = ({"name": "config"},),
+  settings: tuple[dict, ...],
   search: tuple[dict, ...] = ({},),
 ) -> ConfigDict:
   """`config.ablate`, see jobs/ablation.py."""

@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.job = "generate,ablate"
   config.train.trackers = ()
   config.model.fusion.auxiliary = False
-  config.ablate = settings.grid("Motion tokens", MOTION, "GASM-CAST")
+  config.ablate = settings.grid("Motion tokens", MOTION, "GASM-CAST", ({"name": "rendered videos"},))
   if arguments.runlocal:
     config.ablate.seeds = (0,)
   return config

@@ -64,7 +64,7 @@ def run(experiment: Experiment) -> None:
   """
   plan, workdir = Plan(experiment), experiment.workdir
   records.write(experiment)
-  for folder, result in _results(plan, workdir).items():
+  for folder, result in read_results(plan, workdir).items():
     if result.failed:
       with records.writing(workdir):
         (workdir / folder / RESULT).unlink(missing_ok=True)
@@ -72,13 +72,14 @@ def run(experiment: Experiment) -> None:
   config = plan.config
   arguments = (experiment.raw, str(workdir), experiment.command)
   training_workers.run(work, arguments, config.workers, config.gpus, experiment.console, watch)
-  results = _results(plan, workdir)
+  results = read_results(plan, workdir)
   if left := len(plan.cells) - len(results):
     raise Stopped(f"Told to stop: {left} trainings have not ended; the same command goes on.")
   _write(experiment, plan, results)
 
 
-def _results(plan: Plan, workdir: pathlib.Path) -> Results:
+def read_results(plan: Plan, workdir: pathlib.Path) -> Results:
+  """Those of the trainings that have ended, the failed ones included."""
   found = {cell.folder: read_result(plan, workdir, cell) for cell in plan.cells}
   return {folder: result for folder, result in found.items() if result is not None}
 
@@ -88,7 +89,7 @@ class _Watch:
 
   def __init__(self, console: Console, plan: Plan, workdir: pathlib.Path):
     self._console, self._plan, self._workdir = console, plan, workdir
-    self._said, self._lock = set(_results(plan, workdir)), threading.Lock()
+    self._said, self._lock = set(read_results(plan, workdir)), threading.Lock()
     config, total = plan.config, len(plan.cells)
     self._say(
       f"{config.question}: {len(config.variants)} variants on {len(config.settings)} settings with "

@@ -71,6 +71,20 @@ def test_complete_graph_without_bias_is_multi_head_attention():
 
 
 @pytest.mark.parametrize("score", ["dot", "gatv2"])
+def test_without_the_term_of_similarity_it_is_the_block_whose_scale_is_zero(score):
+  config = dataclasses.replace(CONFIG, graph_score=score)
+  neighbours = neighbours_of(config)
+  apply, params = make(config, neighbours)
+  plain, without = make(dataclasses.replace(config, similarity_bias=False), neighbours)
+  assert set(params) - set(without) == {"similarity_scale"}
+  expected, weights = apply(params | {"similarity_scale": jnp.zeros(2)}, X, neighbours)
+  del params["similarity_scale"]
+  found, plain_weights = plain(params, X, neighbours)
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+  np.testing.assert_allclose(plain_weights, weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("score", ["dot", "gatv2"])
 def test_permuting_nodes_and_metadata_permutes_the_result(score):
   config = dataclasses.replace(CONFIG, graph_score=score)
   neighbours = neighbours_of(config)

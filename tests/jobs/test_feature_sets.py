@@ -79,3 +79,30 @@ def test_the_number_of_classes_is_that_of_the_task(config, make):
   config.data.classes = 15
   with pytest.raises(Exception, match=r"has 16 classes and config\.data\.classes is 15; correct either"):
     train.run(make(config))
+
+
+LATE = {"windows": (), "merge_before": (), "pooling": "mean", "graph_neighbours": "none"}
+
+
+@pytest.mark.parametrize(
+  ("fusion", "least", "most"),
+  [
+    pytest.param({}, 0.95, 1.0, id="GASM-CAST"),
+    pytest.param(LATE, 0.4, 0.5 + 3 * (0.25 / 1024) ** 0.5, id="means"),  # the ceiling and three standard errors
+  ],
+)
+def test_which_of_two_objects_moves_is_learned_from_tokens_and_not_from_means(make, fusion, least, most):
+  """A small conjunction in place. At full length, three seeds, all tasks: tests/jobs/test_ablation_configs.py."""
+  config = feature_sets.get_config("conjunction_in_place")
+  sizes = {"objects": 3, "grid": (2, 2), "semantic_width": 8, "motion_width": 8}
+  config.data.classes = 6
+  config.data.options.update(sizes | {"train": 2048, "validation": 64, "test": 1024})
+  config.model.fusion.update({"bottleneck": 16, "heads": 2} | fusion)
+  config.train.update({"steps": "250 steps", "validate_every": "250 steps", "trackers": ()})
+  config.optim.warmup_steps = "20 steps"
+  config.evaluate.update({"splits": ("test",), "attention_clips": 0})
+  experiment = make(config)
+  train.run(experiment)
+  evaluate.run(experiment)
+  numbers = json.loads((experiment.workdir / "metrics.json").read_text())
+  assert least <= numbers["splits"]["test"]["top1"] <= most

@@ -173,6 +173,9 @@ class Step:
     self.shapes.add(batch["x"].shape)
     return state, batch["x"] * 2
 
+  def memory(self, state, batch):
+    return 3_000_000 * len(batch["x"])
+
   @property
   def compilations(self):
     return len(self.shapes)
@@ -187,6 +190,7 @@ def test_a_second_compilation_is_told_and_counted(monitor):
   watched.flush()
   lines = monitor.lines()
   assert [line["recompilations"] for line in lines] == [0, 1, 1, 1]  # step 2 is read when step 3 was compiled
+  assert [line["memory/step_mb"] for line in lines] == [12, 9, 9, 9]
   assert ["time/compilation" in line for line in lines] == [True, True, False, False]
   expected = "Step 3: the step was compiled again, which costs time. Its batch: a float64[3], x float32[3, 2].\n"
   assert monitor.printed().count("compiled again") == 1 and expected in monitor.printed()

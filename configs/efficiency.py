@@ -23,6 +23,7 @@ METHODS = (
   _method(BASELINE, depths=(1, 2, 3), **VANILLA),
   _method("base", depths=(1, 2, 3)),
   _method("efficient", "efficient", (1, 2, 3)),
+  _method("efficient, GATv2", "efficient", graph_score="gatv2"),
   _method("small", "small"),
   _method("large", "large"),
   _method("literal", "literal"),

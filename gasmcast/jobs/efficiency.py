@@ -5,7 +5,7 @@ parameters, time and memory of a forward pass and of a training step; then MACs 
 with the exponents of their growth. For each way a line says whether it keeps the target against the baseline, which is
 named.
 
-Writes efficiency.json, efficiency.md and figures/growth.png.
+Writes efficiency.json, efficiency.md and, where growth is followed, figures/growth.png.
 """
 
 import dataclasses
@@ -186,7 +186,8 @@ def run(efficiency: Efficiency) -> None:
     curves[over] = _follow(over, cases, efficiency)
     _write(efficiency, rows, curves, header)
   efficiency.say("\n" + _page(efficiency, rows, curves, header))
-  efficiency.say(f"Written: {efficiency.workdir / 'efficiency.md'}, efficiency.json and figures/growth.png")
+  figure = ", figures/growth.png" if curves else ""
+  efficiency.say(f"Written: {efficiency.workdir / 'efficiency.md'}, efficiency.json{figure}")
 
 
 def _row(case: Case) -> report.Row:

@@ -3,7 +3,7 @@
 Every training is a run of its own, trained and evaluated as jobs train and evaluate do. The same command again goes on,
 and adds variants or seeds that have come; at the same time, on any machine that sees the folder, it is another worker.
 
-Writes ablation.md, ablation.csv, ablation.tex, ablation.json and figures/ablation.png; the trainings are in runs/.
+Writes ablation.md, ablation.csv, ablation.tex, ablation.json and figures/ablation.png, .pdf; the trainings are in runs/.
 """
 
 import collections
@@ -28,7 +28,7 @@ from gasmcast.jobs.experiment import Experiment
 from gasmcast.metrics.differences import exceeds, mean_and_deviation, paired
 from gasmcast.reports import ablation as report
 from gasmcast.reports.console import print_table
-from gasmcast.reports.theme import LIGHT, raster
+from gasmcast.reports.theme import LIGHT, pdf, raster
 from gasmcast.reports.wording import duration
 
 _DPI = 130
@@ -189,6 +189,7 @@ def _write(experiment: Experiment, plan: Plan, results: Results) -> None:
     "ablation.csv": report.to_csv(found).encode("utf-8"),
     "ablation.tex": report.latex(found, header).encode("utf-8"),
     str(figure): raster(report.figure(found, header), LIGHT, "png", _DPI),
+    str(figure.with_suffix(".pdf")): pdf(report.figure(found, header)),
   }
   with records.writing(workdir):
     for name, content in files.items():

@@ -5,7 +5,7 @@ parameters, time and memory of a forward pass and of a training step; then MACs 
 with the exponents of their growth. For each way a line says whether it keeps the target against the baseline, which is
 named.
 
-Writes efficiency.json, efficiency.md and, where growth is followed, figures/growth.png.
+Writes efficiency.json, efficiency.md and, where growth is followed, figures/growth.png and .pdf.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from gasmcast.jobs import records
 from gasmcast.jobs.efficiency_cases import Case, Measured, Method, count, make_case
 from gasmcast.jobs.run import Run
 from gasmcast.reports import efficiency as report
-from gasmcast.reports.theme import LIGHT, raster
+from gasmcast.reports.theme import LIGHT, pdf, raster
 
 _DPI = 130
 
@@ -186,7 +186,7 @@ def run(efficiency: Efficiency) -> None:
     curves[over] = _follow(over, cases, efficiency)
     _write(efficiency, rows, curves, header)
   efficiency.say("\n" + _page(efficiency, rows, curves, header))
-  figure = ", figures/growth.png" if curves else ""
+  figure = ", figures/growth.png, .pdf" if curves else ""
   efficiency.say(f"Written: {efficiency.workdir / 'efficiency.md'}, efficiency.json{figure}")
 
 
@@ -242,6 +242,7 @@ def _write(
     files = {"efficiency.md": _page(efficiency, rows, curves, header).encode("utf-8")}
     if curves:
       files["figures/growth.png"] = raster(report.growth_figure(curves), LIGHT, "png", _DPI)
+      files["figures/growth.pdf"] = pdf(report.growth_figure(curves))
     for name, bytes_ in files.items():
       with atomic_file(pathlib.Path(workdir / name)) as file:
         file.write(bytes_)

@@ -18,7 +18,7 @@ from gasmcast.core.errors import ConfigError, DataError, Stopped, TrainingError,
 from gasmcast.core.manifest import read_json, write_json
 from gasmcast.jobs import ablate, ablation_worker, training_workers
 from gasmcast.jobs.experiment import Experiment
-from gasmcast.reports.theme import raster
+from gasmcast.reports.theme import pdf, raster
 from gasmcast.training.loop import FitResult
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -34,6 +34,7 @@ def quick(make, monkeypatch):
   monkeypatch.setattr(os, "fsync", lambda descriptor: None)
   monkeypatch.setattr(training_workers, "_LOOK_SECONDS", 0.05)
   monkeypatch.setattr(ablate, "raster", lambda figure, theme, form, dpi: b"drawing takes longer than all the rest")
+  monkeypatch.setattr(ablate, "pdf", lambda figure: b"drawing takes longer than all the rest")
   monkeypatch.setattr(Experiment, "_check_model", lambda self: None)
   monkeypatch.setattr(ablation_worker.train, "train", toy)
   monkeypatch.setattr(ablation_worker.evaluate, "run", toy_evaluation)
@@ -85,6 +86,7 @@ def rows(workdir):
 
 def test_it_ends_with_tables_and_a_figure(quick, monkeypatch):
   monkeypatch.setattr(ablate, "raster", raster)
+  monkeypatch.setattr(ablate, "pdf", pdf)
   experiment = quick()
   said = run(experiment)
   found = rows(experiment.workdir)
@@ -97,6 +99,7 @@ def test_it_ends_with_tables_and_a_figure(quick, monkeypatch):
   assert "ABOVE THE CEILING, so the construction or the view is wrong: mean on config." in page
   assert "4 trainings, together" in page and "python launch/main.py" in page
   assert (experiment.workdir / "figures" / "ablation.png").stat().st_size > 5000
+  assert (experiment.workdir / "figures" / "ablation.pdf").read_bytes().startswith(b"%PDF")
   assert "\\toprule" in (experiment.workdir / "ablation.tex").read_text()
   told = json.loads((experiment.workdir / "ablation.json").read_text())
   assert [row["variant"] for row in told["rows"]] == ["ours", "mean"] and told["header"]["reference"] == "ours"

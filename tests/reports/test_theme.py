@@ -71,6 +71,12 @@ def test_svg_holds_text_as_text_and_equal_figures_are_equal_bytes():
   assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
 
 
+def test_pdf_embeds_true_type_and_equal_figures_are_equal_bytes():
+  content = theme.pdf(drawn("a"))
+  assert content.startswith(b"%PDF") and content == theme.pdf(drawn("a"))
+  assert b"/CIDFontType2" in content and b"/Type3" not in content
+
+
 def test_page_svg_gives_every_role_its_dark_colour():
   content = theme.page_svg(theme.svg(drawn("a"))).decode()
   ElementTree.fromstring(content)

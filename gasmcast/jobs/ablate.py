@@ -3,7 +3,7 @@
 Every training is a run of its own, trained and evaluated as jobs train and evaluate do. The same command again goes on,
 and adds variants or seeds that have come; at the same time, on any machine that sees the folder, it is another worker.
 
-Writes ablation.md, ablation.csv, ablation.tex, ablation.json and figures/ablation.png, .pdf; the trainings are in runs/.
+Writes ablation.md, .csv, .tex, .json and figures/ablation.png, .pdf; the trainings are in runs/.
 """
 
 import collections

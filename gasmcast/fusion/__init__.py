@@ -1,1 +1,1 @@
-"""What joins the two streams: graph attention in each, then progressive bottleneck cross-attention."""
+"""What joins the two streams: graph attention in each, then layers in which they exchange what they know."""

@@ -1,1 +1,1 @@
-"""From tokens to predictions: pooling and classification."""
+"""From tokens to predictions: pooling, joining the streams, classification, traits, verbs and nouns."""

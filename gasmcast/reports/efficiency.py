@@ -1,6 +1,7 @@
 """What ways of bringing the streams together cost, for people: tables, verdicts, and a figure of growth."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from gasmcast.reports.theme import LIGHT, label, style
 WITH_GRAPHS = ", graphs"
 _COLOURS = (LIGHT.vermilion, LIGHT.blue, LIGHT.green, LIGHT.muted, LIGHT.ink)
 _MARKERS = "osD^v"
+_LINE = 0.055  # height of a line of text, as a share of a panel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +193,17 @@ def growth_figure(curves: Mapping[str, Sequence[Point]]) -> Figure:
   return figure
 
 
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+  """Heights near the given ones, in the same order from low to high, of which none is closer to the next than `gap`."""
+  found, least = list(heights), -math.inf
+  for place in sorted(range(len(found)), key=found.__getitem__):
+    found[place] = least = max(found[place], least)
+    least += gap
+  return found
+
+
 def _curve(axes: Axes, points: Sequence[Point], value: str, unit: str, factor: float) -> None:
+  ends: list[tuple[float, str, str]] = []  # of the curves: value, exponent, colour
   for place, (name, of_name) in enumerate(by_name(points).items()):
     colour, marker = _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
     sizes, values = [point.size for point in of_name], [factor * getattr(point, value) for point in of_name]
@@ -201,9 +213,7 @@ def _curve(axes: Axes, points: Sequence[Point], value: str, unit: str, factor: f
       continue
     middle = np.exp(np.mean(np.log(sizes))), np.exp(np.mean(np.log(values)))
     axes.plot(sizes, middle[1] * (np.array(sizes) / middle[0]) ** power, color=colour, linewidth=1.1, alpha=0.7)
-    axes.annotate(
-      f"{power:.2f}", (sizes[-1], values[-1]), (6, -3), textcoords="offset points", color=colour, fontsize=8
-    )
+    ends.append((values[-1], f"{power:.2f}", colour))
   axes.set(xscale="log", yscale="log", ylabel=unit)
   axes.xaxis.set_major_locator(FixedLocator(sorted({point.size for point in points})))
   axes.xaxis.set_minor_locator(NullLocator())
@@ -211,3 +221,8 @@ def _curve(axes: Axes, points: Sequence[Point], value: str, unit: str, factor: f
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
     axis.set_minor_formatter(NullFormatter())
   axes.margins(x=0.16)
+  decades = math.log10(axes.get_ylim()[1] / axes.get_ylim()[0])
+  heights = spread([math.log10(end) for end, _, _ in ends], _LINE * decades)
+  for height, (_, power, colour) in zip(heights, ends, strict=True):
+    at = (max(point.size for point in points), 10**height)
+    axes.annotate(power, at, (7, -3), textcoords="offset points", color=colour, fontsize=8)

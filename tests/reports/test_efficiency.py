@@ -77,6 +77,14 @@ def test_the_page_holds_all_of_it():
   assert "growth.png" not in report.markdown(ROWS, {}, judged, [], StreamShapes(), "")
 
 
+@pytest.mark.parametrize(
+  ("heights", "expected"),
+  [([0.0, 0.0, 5.0], [0.0, 1.0, 5.0]), ([2.0, 0.5, 0.0], [2.0, 1.0, 0.0]), ([0.0, 3.0], [0.0, 3.0]), ([], [])],
+)
+def test_texts_at_the_ends_of_curves_keep_apart(heights, expected):
+  assert report.spread(heights, 1.0) == expected
+
+
 def test_the_figure_has_two_panels_a_size_and_names_the_powers():
   other = [Point("plain", size, 10 * size, 1e-3, 1) for size in (2, 4, 8)]
   figure = report.growth_figure({"frames": [*CURVE, *other], "clips": CURVE})

@@ -68,14 +68,24 @@ def run(experiment: Experiment) -> None:
     if result.failed:
       with records.writing(workdir):
         (workdir / folder / RESULT).unlink(missing_ok=True)
+  try:
+    results = _train(experiment, plan)
+  except Stopped as error:  # nobody else says so: what the loop says stands in the training's log.txt
+    experiment.console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+    raise
+  _write(experiment, plan, results)
+
+
+def _train(experiment: Experiment, plan: Plan) -> Results:
+  """Has all workers of this machine work until every training has a result."""
+  config, workdir = plan.config, experiment.workdir
   watch = _Watch(experiment.console, plan, workdir)
-  config = plan.config
   arguments = (experiment.raw, str(workdir), experiment.command)
   training_workers.run(work, arguments, config.workers, config.gpus, experiment.console, watch)
   results = read_results(plan, workdir)
   if left := len(plan.cells) - len(results):
     raise Stopped(f"Told to stop: {left} trainings have not ended; the same command goes on.")
-  _write(experiment, plan, results)
+  return results
 
 
 def read_results(plan: Plan, workdir: pathlib.Path) -> Results:

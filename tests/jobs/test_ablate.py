@@ -174,6 +174,8 @@ def test_what_no_other_training_would_do_better_ends_the_job_and_leaves_no_lease
   with pytest.raises(type(error), match=str(error)):
     run(experiment)
   assert not list(experiment.workdir.rglob(".claim")) and not list(experiment.workdir.rglob("result.json"))
+  said = experiment.console.export_text().splitlines()[-1]
+  assert (said == "told to") == isinstance(error, Stopped)  # of a run that stops in order the launcher says nothing
 
 
 def test_what_a_living_worker_trains_is_waited_for(quick, monkeypatch):
@@ -197,8 +199,12 @@ def test_what_a_living_worker_trains_is_waited_for(quick, monkeypatch):
 
 def test_workers_that_were_told_to_stop_leave_no_ablation_that_looks_finished(quick, monkeypatch):
   monkeypatch.setattr(training_workers, "run", lambda *given: None)
+  experiment = quick(workers=2)
   with pytest.raises(Stopped, match=r"^Told to stop: 4 trainings have not ended; the same command goes on\.$"):
-    run(quick(workers=2))
+    run(experiment)
+  assert experiment.console.export_text().endswith(
+    "Told to stop: 4 trainings have not ended; the same command goes on.\n"
+  )
 
 
 def test_a_training_s_folder_and_several_processes_are_refused(quick, tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ RESTRICTED = ("semantic alone", "motion alone", "late concat of means", "GASM-CA
 @pytest.mark.long
 @pytest.mark.parametrize("task", list(TOP))
 def test_gasmcast_reaches_the_top_and_what_sees_less_stays_below_its_ceiling(tmp_path, task):
-  """Real trainings, three seeds, each at full length: 5 to 10 minutes a task on two cores."""
+  """Real trainings, three seeds, each at full length: a quarter of an hour a task on two cores."""
   config = config_of("ablations.ceilings", f":{task.replace(' ', '_')}")
   kept = [variant for variant in config.ablate.variants if variant["name"] in ("GASM-CAST", *RESTRICTED)]
   config.ablate.variants = tuple(kept)

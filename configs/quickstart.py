@@ -20,7 +20,28 @@ def get_config(arg: str = "") -> ConfigDict:
   config.seed = 0
 
   config.generate = common.moving_objects()
-  config.data = ConfigDict(
+  config.data = _data()
+  config.model = _model(arguments.streams)
+
+  config.init = common.init()
+  config.optim = common.optim()
+  config.optim.lr = 3e-3
+  config.optim.warmup_steps = "50 steps"
+  config.optim.weight_decay = 0.02
+  config.optim.decay_rules = ((r"(^|/)kernel$", True), (".*", False))  # as its numbers were made: not qkv_kernel
+
+  config.train = common.train(steps="6 epochs", log_every="20 steps", checkpoint_every="100 steps")
+  config.evaluate = ConfigDict({"splits": ("validation", "test"), "attention_clips": 4})
+  config.sharding = common.sharding()
+  config.search = common.search()
+
+  if arguments.runlocal:
+    common.run_on_rendered_videos(config)
+  return config
+
+
+def _data() -> ConfigDict:
+  data = ConfigDict(
     {
       "dataset": "something_something",
       "root": "data/moving_objects",
@@ -38,10 +59,13 @@ def get_config(arg: str = "") -> ConfigDict:
       "cache_eviction": "none",
     }
   )
-  config.data.augmentation.scale = (0.7, 0.9)
-  config.data.augmentation.ratio = (0.9, 1.1)
+  data.augmentation.scale = (0.7, 0.9)
+  data.augmentation.ratio = (0.9, 1.1)
+  return data
 
-  config.model = ConfigDict(
+
+def _model(streams: str) -> ConfigDict:
+  model = ConfigDict(
     {
       "variant": "efficient",
       "semantic_tokens": "patches",
@@ -79,25 +103,10 @@ def get_config(arg: str = "") -> ConfigDict:
       "max_trainable": 20_000_000,
     }
   )
-  config.model.fusion.streams = arguments.streams
-  config.model.fusion.bottleneck = 64
-  config.model.fusion.heads = 4
-  config.model.fusion.bcast_ffn_ratio = 2.0
-  config.model.fusion.auxiliary = True
-  config.model.fusion.dropout = 0.0
-
-  config.init = common.init()
-  config.optim = common.optim()
-  config.optim.lr = 3e-3
-  config.optim.warmup_steps = "50 steps"
-  config.optim.weight_decay = 0.02
-  config.optim.decay_rules = ((r"(^|/)kernel$", True), (".*", False))  # as its numbers were made: not qkv_kernel
-
-  config.train = common.train(steps="6 epochs", log_every="20 steps", checkpoint_every="100 steps")
-  config.evaluate = ConfigDict({"splits": ("validation", "test"), "attention_clips": 4})
-  config.sharding = common.sharding()
-  config.search = common.search()
-
-  if arguments.runlocal:
-    common.run_on_rendered_videos(config)
-  return config
+  model.fusion.streams = streams
+  model.fusion.bottleneck = 64
+  model.fusion.heads = 4
+  model.fusion.bcast_ffn_ratio = 2.0
+  model.fusion.auxiliary = True
+  model.fusion.dropout = 0.0
+  return model

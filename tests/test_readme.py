@@ -79,7 +79,7 @@ def test_the_command_runs(command, data, tmp_path):
     if job:  # there have to be videos, and something to evaluate
       arguments[arguments.index("--job") + 1] = "generate,train,evaluate,report"
   arguments[arguments.index("--workdir") + 1] = str(tmp_path / "run")
-  run(arguments)
+  assert run(arguments).strip(), "it ends without a word"
 
 
 @pytest.mark.long

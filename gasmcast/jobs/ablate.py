@@ -68,11 +68,8 @@ def run(experiment: Experiment) -> None:
     if result.failed:
       with records.writing(workdir):
         (workdir / folder / RESULT).unlink(missing_ok=True)
-  try:
+  with training_workers.saying_when_stopped(experiment.console):
     results = _train(experiment, plan)
-  except Stopped as error:  # nobody else says so: what the loop says stands in the training's log.txt
-    experiment.console.print(str(error), highlight=False, markup=False, soft_wrap=True)
-    raise
   _write(experiment, plan, results)
 
 
@@ -193,13 +190,13 @@ def _row(
 def _write(experiment: Experiment, plan: Plan, results: Results) -> None:
   """Tables and figure, in the workdir and on the console."""
   workdir, found, header = experiment.workdir, rows(plan, results), _header(experiment, plan, results)
-  figure = pathlib.PurePath("figures", "ablation.png")
+  figure = report.figure(found, header)
   files = {
-    "ablation.md": report.markdown(found, header, str(figure)).encode("utf-8"),
+    "ablation.md": report.markdown(found, header, "figures/ablation.png").encode("utf-8"),
     "ablation.csv": report.to_csv(found).encode("utf-8"),
     "ablation.tex": report.latex(found, header).encode("utf-8"),
-    str(figure): raster(report.figure(found, header), LIGHT, "png", _DPI),
-    str(figure.with_suffix(".pdf")): pdf(report.figure(found, header)),
+    "figures/ablation.png": raster(figure, LIGHT, "png", _DPI),
+    "figures/ablation.pdf": pdf(figure),
   }
   with records.writing(workdir):
     for name, content in files.items():

@@ -241,8 +241,8 @@ def _write(
     write_json(workdir / "efficiency.json", content)
     files = {"efficiency.md": _page(efficiency, rows, curves, header).encode("utf-8")}
     if curves:
-      files["figures/growth.png"] = raster(report.growth_figure(curves), LIGHT, "png", _DPI)
-      files["figures/growth.pdf"] = pdf(report.growth_figure(curves))
+      figure = report.growth_figure(curves)
+      files |= {"figures/growth.png": raster(figure, LIGHT, "png", _DPI), "figures/growth.pdf": pdf(figure)}
     for name, bytes_ in files.items():
       with atomic_file(pathlib.Path(workdir / name)) as file:
         file.write(bytes_)

@@ -70,13 +70,12 @@ def run(experiment: Experiment) -> None:
   trials = study.trials()
   before = frozenset(trial.number for trial in trials if trial.ended is not None)
   _say_begin(experiment.console, plan, trials)
-  try:
-    _work(experiment, plan, study, before)
-  except (Stopped, TrainingError) as error:
-    _write(experiment, plan, study)
-    if isinstance(error, Stopped):  # nobody else says so: what the loop says stands in the trial's log.txt
-      experiment.console.print(str(error), highlight=False, markup=False, soft_wrap=True)
-    raise
+  with training_workers.saying_when_stopped(experiment.console):
+    try:
+      _work(experiment, plan, study, before)
+    except (Stopped, TrainingError):
+      _write(experiment, plan, study)
+      raise
   _write(experiment, plan, study)
 
 

@@ -67,6 +67,16 @@ def _in_process(work: Callable[..., None], *arguments: Any) -> None:
 
 
 @contextlib.contextmanager
+def saying_when_stopped(console: Console) -> Iterator[None]:
+  """Prints the line of a Stopped that leaves the context: what the loop has said stands in the log.txt of one run."""
+  try:
+    yield
+  except Stopped as error:
+    console.print(str(error), highlight=False, markup=False, soft_wrap=True)
+    raise
+
+
+@contextlib.contextmanager
 def stopping() -> Iterator[None]:
   """SIGTERM ends the workers, each with a checkpoint, instead of this process alone."""
 

@@ -2,7 +2,7 @@
 
   python launch/main.py --config configs/quickstart.py --workdir runs/quickstart
 
-Cost: 7 to 11 minutes on 2 CPU cores. Expected: top-1 0.96 to 0.99 on test (docs/results.md).
+Cost: 7 to 13 minutes on 2 CPU cores. Expected: top-1 0.96 to 0.99 on test (docs/results.md).
 The argument names the streams, for comparison: configs/quickstart.py:semantic, configs/quickstart.py:motion.
 """
 
